@@ -1,0 +1,48 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+UV_VERSION := 0.13.8
+export ENTREPOT_HOME ?= $(CURDIR)/.entrepot
+
+.PHONY: setup up test lint format bench soak lock wheel clean
+
+setup: $(VENV)/.installed ## Install everything into .venv
+
+$(VENV)/.installed: requirements/dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Entrepot needs Python 3.11 to 3.13; run: make PYTHON=/path/to/python3.12 setup")'
+	@echo "Creating $(VENV) and installing the locked packages (about a minute the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --require-hashes -r requirements/dev.lock
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+up: setup ## Start the hub with everything, show one real pass, stay up
+	@$(BIN)/entrepot up --first-light
+
+test: setup ## Run the whole test suite
+	@.ci/test
+
+lint: setup ## Format, types and import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/pyright
+
+format: setup
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup ## Measure the data path beside a direct call
+	@$(BIN)/python -m benchmarks
+
+lock: ## Renew the lock files
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/runtime.lock
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras --group dev pyproject.toml requirements/build.in -o requirements/dev.lock
+
+wheel: setup
+	@$(BIN)/python -m build --wheel --no-isolation
+
+clean:
+	rm -rf $(VENV) build dist node_modules .entrepot

@@ -1,0 +1,5 @@
+"""`python -m hub` is `entrepot`."""
+
+from hub.cli import main
+
+main()

@@ -1,0 +1,82 @@
+"""Tables of the catalog: servers as declared, what they offer, collections, and the names once exposed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, LargeBinary
+from sqlmodel import Field
+
+from hub.db.base import HubTable, Json, UtcDateTime
+from hub.ids import now
+
+
+class ServerRow(HubTable, table=True):
+    """One registered server: how it is declared, and what the last discovery found."""
+
+    __tablename__ = "server"
+
+    name: str = Field(primary_key=True)
+    title: str = ""
+    description: str = ""
+    declared: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    """The declaration as in `catalog.manifest.ServerSpec`."""
+    enabled: bool = True
+    internal: bool = False
+    eras: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
+    facts: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    """Per era: capabilities, info, instructions."""
+    state: str = "new"
+    """new | ready | degraded | down"""
+    reason: str = ""
+    created: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+    changed: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+    discovered: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+
+
+class DefinitionRow(HubTable, table=True):
+    """A tool, prompt, resource or template in the bytes that its server gave, pinned by digest."""
+
+    __tablename__ = "definition"
+
+    server: str = Field(primary_key=True, foreign_key="server.name", ondelete="CASCADE")
+    era: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    position: int = 0
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    digest: str
+    first_seen: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+    changed: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+
+
+class AliasRow(HubTable, table=True):
+    """A name that was once exposed, and whom it belongs to for good (permanent aliases)."""
+
+    __tablename__ = "alias"
+
+    kind: str = Field(primary_key=True)
+    exposed: str = Field(primary_key=True)
+    server: str
+    name: str
+
+
+class CollectionRow(HubTable, table=True):
+    """A curated set: patterns of `server` or `server/name`."""
+
+    __tablename__ = "collection"
+
+    name: str = Field(primary_key=True)
+    title: str = ""
+    description: str = ""
+    members: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
+
+
+class SettingRow(HubTable, table=True):
+    """A value of the installation itself: catalog revision, sealing key."""
+
+    __tablename__ = "setting"
+
+    key: str = Field(primary_key=True)
+    value: str

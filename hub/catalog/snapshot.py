@@ -1,0 +1,92 @@
+"""The immutable view of the catalog that every call reads, and nothing else.
+
+Built whole by `publisher.py`, swapped with one assignment, shared by all requests of a worker. Definitions
+are kept as the JSON bytes that the server gave, so that a list is a join of fragments and no field is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Era = Literal["legacy", "modern"]
+Kind = Literal["tool", "prompt", "resource", "template"]
+KINDS: tuple[Kind, ...] = ("tool", "prompt", "resource", "template")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is reached: its URL, the local socket in front of it if any, and headers of our own.
+
+    `headers` hold credentials and never print.
+    """
+
+    url: str
+    socket: str = ""
+    transport: Literal["http", "sse"] = "http"
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One tool, prompt, resource or template: what an exposed name leads to.
+
+    `fragment` is the definition as listed under `exposed`; `param_headers` maps the lower-case name of an
+    `Mcp-Param-*` header (without that prefix) to the path of the argument that it mirrors.
+    """
+
+    server: str
+    kind: Kind
+    name: str
+    exposed: str
+    fragment: bytes
+    digest: str
+    param_headers: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A registered server as calls see it. `capabilities` and `instructions` are per era, as it declared them."""
+
+    name: str
+    address: Address
+    digest: str
+    eras: frozenset[Era]
+    capabilities: Mapping[Era, Mapping[str, object]]
+    info: Mapping[Era, Mapping[str, object]]
+    instructions: Mapping[Era, str] = field(default_factory=dict[Era, str])
+    internal: bool = False
+    """Ours (agents, bundled servers): told on whose behalf it is called."""
+
+    def era_for(self, client: Era) -> Era:
+        """The era to speak to this server in: the client's where it has both (protocol: era affinity)."""
+        return client if client in self.eras or not self.eras else next(iter(self.eras))
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One endpoint's content: all that is behind `/mcp`, a collection or a single server, before admission."""
+
+    key: str
+    """`""` for `/mcp`, `c/NAME` for a collection, `s/NAME` for a server."""
+    servers: tuple[str, ...]
+    listed: Mapping[tuple[Era, Kind], tuple[Target, ...]]
+    names: Mapping[tuple[Kind, str], Target]
+    """Every callable name: listed ones, and unlisted aliases that once were listed."""
+
+    def resolve(self, kind: Kind, name: str) -> Target | None:
+        """The target behind a name, or None."""
+        return self.names.get((kind, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All views at one revision."""
+
+    revision: int
+    servers: Mapping[str, Server]
+    views: Mapping[str, View]
+
+
+EMPTY = Snapshot(0, {}, {"": View("", (), {}, {})})

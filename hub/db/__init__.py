@@ -1,0 +1,1 @@
+"""The database: engine, types, migrations. Never touched on the data path."""

@@ -1,0 +1,1 @@
+"""The MCP face: one call, from bytes to bytes."""

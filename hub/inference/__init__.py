@@ -1,0 +1,1 @@
+"""The model face: an OpenAI-compatible endpoint in front of registered models."""

@@ -1,0 +1,1 @@
+"""How much, how often, how many at once."""

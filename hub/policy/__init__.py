@@ -1,0 +1,1 @@
+"""May this principal do that? One seam for lists and calls."""

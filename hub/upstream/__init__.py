@@ -1,0 +1,1 @@
+"""The live side of servers: connections, eras, health."""

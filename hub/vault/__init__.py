@@ -1,0 +1,1 @@
+"""Secrets: sealed at rest, wrapped so that they do not print."""

@@ -1,0 +1,1 @@
+"""Bundled MCP servers; each runs alone and imports nothing of the platform."""
