@@ -8,24 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
-Era = Literal["legacy", "modern"]
-Kind = Literal["tool", "prompt", "resource", "template"]
-KINDS: tuple[Kind, ...] = ("tool", "prompt", "resource", "template")
+from hub.upstream.address import KINDS, Address, Era, Kind
 
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a server is reached: its URL, the local socket in front of it if any, and headers of our own.
-
-    `headers` hold credentials and never print.
-    """
-
-    url: str
-    socket: str = ""
-    transport: Literal["http", "sse"] = "http"
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+__all__ = ["EMPTY", "KINDS", "Address", "Era", "Kind", "Server", "Snapshot", "Target", "View"]
 
 
 @dataclass(frozen=True, slots=True)
