@@ -38,9 +38,7 @@ class HubError(Exception):
     status = 500
     owner: Owner = "hub"
 
-    def __init__(
-        self, message: str, *, hint: str = "", reason: str = "", data: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, message: str, *, hint: str = "", reason: str = "", data: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint

@@ -76,8 +76,7 @@ class InProcess:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 answered = {
-                    name.decode("latin-1").lower(): value.decode("latin-1")
-                    for name, value in message["headers"]
+                    name.decode("latin-1").lower(): value.decode("latin-1") for name, value in message["headers"]
                 }
             elif message["type"] == "http.response.body":
                 collected.extend(message.get("body", b""))

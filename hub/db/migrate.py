@@ -55,9 +55,7 @@ def pending(database: Database, history: History) -> bool:
     """Whether the tables are not at this program's version."""
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": history.version_table})
-        return (
-            context.get_current_revision() != ScriptDirectory.from_config(_config(history)).get_current_head()
-        )
+        return context.get_current_revision() != ScriptDirectory.from_config(_config(history)).get_current_head()
 
 
 def _config(history: History) -> Config:

@@ -30,9 +30,7 @@ class Principal:
         return self.on_behalf_of or self.subject
 
 
-LOCAL_ADMINISTRATOR = Principal(
-    "local:admin", "local administrator", "local", frozenset({"call", "models", "admin"})
-)
+LOCAL_ADMINISTRATOR = Principal("local:admin", "local administrator", "local", frozenset({"call", "models", "admin"}))
 """Whoever may open the 0600 admin socket."""
 
 OPEN_CALLER = Principal("local:open", "anyone on this machine", "local", frozenset({"call", "models"}))
