@@ -1,0 +1,136 @@
+"""The live side of one registered server: its connections, breaker and health, and what a channel to it offers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hub.errors import OutcomeUnknown, UpstreamDown, UpstreamError, UpstreamTimeout
+from hub.upstream import jsonrpc
+from hub.upstream.address import Address
+from hub.upstream.breaker import Breaker
+from hub.upstream.http1 import Bounds, Origin, Response
+from hub.upstream.jsonrpc import Message
+from hub.upstream.sse import Reader
+
+OnMessage = Callable[[Message], Awaitable[None]]
+"""Receives what a server sends before its answer: notifications, and requests of its own (legacy)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A server's answer: the HTTP status it came with, and the message."""
+
+    status: int
+    message: Message
+
+
+class Channel(Protocol):
+    """One way to ask a server something, whatever its era."""
+
+    async def request(self, identifier: bytes, method: str, body: bytes, on_message: OnMessage) -> Incoming:
+        """Send a whole request and wait for its answer."""
+        ...
+
+
+class Upstream:
+    """Connections to one server at one address. Made by the pool, dropped when the registration changes."""
+
+    def __init__(self, name: str, address: Address, digest: str, bounds: Bounds) -> None:
+        self.name = name
+        self.address = address
+        self.digest = digest
+        self.bounds = bounds
+        self.origin = Origin(address)
+        self.breaker = Breaker(asyncio.get_running_loop().time)
+        self.reason = ""
+        self._headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in address.headers]
+
+    async def send(
+        self,
+        method: bytes,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        bounds: Bounds | None = None,
+        path: str = "",
+    ) -> Response:
+        """One HTTP exchange, counted by the breaker. Errors name the server."""
+        if not self.breaker.admits():
+            raise UpstreamDown(
+                f"Server {self.name!r} is not being called for a moment: {self.reason}",
+                hint="It is tried again by itself; `entrepot servers show` has the reason.",
+            )
+        try:
+            response = await self.origin.exchange(
+                method, path or self.origin.path, headers + self._headers, body, bounds or self.bounds
+            )
+        except asyncio.CancelledError:
+            self.breaker.abandoned()
+            raise
+        except UpstreamError as error:
+            self.reason = error.message
+            if isinstance(error, UpstreamDown | UpstreamTimeout | OutcomeUnknown):
+                self.breaker.failed()
+            else:
+                self.breaker.succeeded()
+            raise type(error)(f"Server {self.name!r}: {error.message}", hint=error.hint) from error
+        self.breaker.succeeded()
+        self.reason = ""
+        return response
+
+    def close(self) -> None:
+        """Drop all connections."""
+        self.origin.close()
+
+
+async def answer(upstream: Upstream, response: Response, identifier: bytes, on_message: OnMessage) -> Incoming:
+    """The answer to `identifier` out of a response, what comes before it handed to `on_message`.
+
+    Raises `OutcomeUnknown` when a stream ends without it, `UpstreamTimeout` when it falls silent for too long,
+    `UpstreamError` when the answer is not JSON-RPC.
+    """
+    if not response.streaming:
+        return Incoming(response.status, _answer_of(upstream, response))
+    reader = Reader(upstream.bounds.answer_bytes)
+    try:
+        async with asyncio.timeout(upstream.bounds.answer_seconds) as silence:
+            async for chunk in response.chunks():
+                silence.reschedule(asyncio.get_running_loop().time() + upstream.bounds.answer_seconds)
+                for event in reader.feed(chunk):
+                    message = _message(upstream, event.data)
+                    if message is None:
+                        continue
+                    if message.is_response and message.id == identifier:
+                        return Incoming(response.status, message)
+                    await on_message(message)
+    except TimeoutError as error:
+        raise UpstreamTimeout(f"Server {upstream.name!r} fell silent", hint="Raise the server's deadline.") from error
+    finally:
+        response.close()
+    raise OutcomeUnknown(
+        f"Server {upstream.name!r} ended its answer before the result",
+        hint="It may have had its effect: check before you call again.",
+    )
+
+
+def _message(upstream: Upstream, data: bytes) -> Message | None:
+    """One message of a stream; noise is skipped, as the reference client does. Empty data primes a stream."""
+    try:
+        return jsonrpc.read(data) if data else None
+    except jsonrpc.NotJson:
+        return None
+
+
+def _answer_of(upstream: Upstream, response: Response) -> Message:
+    try:
+        message = jsonrpc.read(response.body)
+    except jsonrpc.NotJson as error:
+        raise UpstreamError(
+            f"Server {upstream.name!r} answered HTTP {response.status} with something that is not JSON-RPC",
+            hint="Is the address that of an MCP endpoint? `entrepot doctor` looks closer.",
+        ) from error
+    if "result" not in message.members and "error" not in message.members:
+        raise UpstreamError(f"Server {upstream.name!r} answered HTTP {response.status} without result or error")
+    return message

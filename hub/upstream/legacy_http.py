@@ -1,0 +1,109 @@
+"""MCP up to 2025-11-25 over HTTP: a session by handshake, requests as POSTs, one GET stream.
+
+A session belongs to whoever opened it (a client's session in the gateway, a bridge, or a survey); the server's
+answer 404 means that it was forgotten there, and raises `SessionLost`: nothing was done, open a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from hub.errors import UpstreamError
+from hub.upstream import jsonrpc
+from hub.upstream.connection import Incoming, OnMessage, Upstream, answer
+from hub.upstream.http1 import Bounds
+from hub.upstream.sse import Reader
+
+VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
+"""Newest first."""
+
+_BASE = [
+    (b"content-type", b"application/json"),
+    (b"accept", b"application/json, text/event-stream"),
+]
+
+
+class SessionLost(UpstreamError):
+    """The server no longer knows the session; the request had no effect."""
+
+    code = "session-lost"
+
+
+class LegacySession:
+    """One session with one server. `result` is the server's answer to `initialize`, as a JSON object."""
+
+    def __init__(self, upstream: Upstream, identifier: bytes | None, version: str, result: bytes) -> None:
+        self.upstream = upstream
+        self.id = identifier
+        self.version = version
+        self.result = result
+        self._headers = [*_BASE, (b"mcp-protocol-version", version.encode())]
+        if identifier is not None:
+            self._headers.append((b"mcp-session-id", identifier))
+
+    @classmethod
+    async def open(cls, upstream: Upstream, params: bytes, on_message: OnMessage) -> LegacySession:
+        """The handshake, with `params` as the client's own. Raises `UpstreamError` when the server refuses."""
+        body = b'{"jsonrpc":"2.0","id":"initialize","method":"initialize","params":%b}' % params
+        response = await upstream.send(b"POST", list(_BASE), body)
+        incoming = await answer(upstream, response, b'"initialize"', on_message)
+        raw = incoming.message.members.get("result")
+        identifier = response.headers.get(b"mcp-session-id")
+        if raw is None:
+            if identifier is not None:
+                await cls(upstream, identifier, VERSIONS[0], b"{}").close()
+            raise UpstreamError(
+                f"Server {upstream.name!r} refused to initialize: {jsonrpc.failure(incoming.message)[1]}"
+            )
+        told = jsonrpc.value(raw)
+        version = told.get("protocolVersion")
+        if version not in VERSIONS:
+            raise UpstreamError(f"Server {upstream.name!r} answered with the unknown protocol version {version!r}")
+        session = cls(upstream, identifier, version, bytes(raw))
+        await session.notify(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
+        return session
+
+    async def request(self, identifier: bytes, method: str, body: bytes, on_message: OnMessage) -> Incoming:
+        """One request. Raises `SessionLost` when the server has forgotten the session."""
+        response = await self.upstream.send(b"POST", self._headers, body)
+        if response.status == 404 and self.id is not None:
+            response.close()
+            raise SessionLost(f"Server {self.upstream.name!r} has forgotten the session")
+        return await answer(self.upstream, response, identifier, on_message)
+
+    async def notify(self, body: bytes) -> None:
+        """A notification, or an answer to a request of the server's."""
+        response = await self.upstream.send(b"POST", self._headers, body)
+        response.close()
+        if response.status == 404 and self.id is not None:
+            raise SessionLost(f"Server {self.upstream.name!r} has forgotten the session")
+
+    async def listen(self, on_message: OnMessage) -> bool:
+        """Hand on what comes on the session's own stream until it ends. False: the server offers none."""
+        headers = [pair for pair in self._headers if pair[0] not in (b"accept", b"content-type")]
+        endless = Bounds(self.upstream.bounds.connect_seconds, self.upstream.bounds.answer_seconds)
+        response = await self.upstream.send(b"GET", [*headers, (b"accept", b"text/event-stream")], b"", endless)
+        if not response.streaming:
+            return False
+        reader = Reader(self.upstream.bounds.answer_bytes)
+        try:
+            async for chunk in response.chunks():
+                for event in reader.feed(chunk):
+                    try:
+                        message = jsonrpc.read(event.data)
+                    except jsonrpc.NotJson:
+                        continue
+                    await on_message(message)
+        finally:
+            response.close()
+        return True
+
+    async def close(self) -> None:
+        """End the session at the server, without waiting long and without complaint."""
+        if self.id is None:
+            return
+        try:
+            async with asyncio.timeout(5):
+                (await self.upstream.send(b"DELETE", self._headers, b"")).close()
+        except (UpstreamError, TimeoutError):
+            return

@@ -1,0 +1,149 @@
+"""The HTTP+SSE pair of 2024-11-05: one stream that carries everything back, one address to POST to.
+
+The stream has one owner task; requests wait for their answer by id. What a server sends unasked goes to the
+oldest request that is open, since this transport does not say to which it belongs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urljoin, urlsplit
+
+from hub.errors import OutcomeUnknown, UpstreamError, UpstreamTimeout
+from hub.upstream import jsonrpc
+from hub.upstream.connection import Incoming, OnMessage, Upstream
+from hub.upstream.http1 import Response
+from hub.upstream.jsonrpc import Message
+from hub.upstream.legacy_http import VERSIONS
+from hub.upstream.sse import Reader
+
+
+class SseSession:
+    """One session over HTTP+SSE; the same face as `LegacySession`."""
+
+    def __init__(self, upstream: Upstream, stream: Response) -> None:
+        self.upstream = upstream
+        self.id: bytes | None = None
+        self.version = VERSIONS[-1]
+        self.result = b"{}"
+        self._stream = stream
+        self._endpoint: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._open: dict[bytes, tuple[asyncio.Future[Message], OnMessage]] = {}
+        self._listener: OnMessage | None = None
+        self._ended = asyncio.Event()
+        self._owner = asyncio.create_task(self._own())
+
+    @classmethod
+    async def open(cls, upstream: Upstream, params: bytes, on_message: OnMessage) -> SseSession:
+        """Open the stream, learn the address to POST to, and shake hands."""
+        response = await upstream.send(b"GET", [(b"accept", b"text/event-stream")], b"")
+        if not response.streaming:
+            raise UpstreamError(f"Server {upstream.name!r} offers no event stream (HTTP {response.status})")
+        session = cls(upstream, response)
+        try:
+            async with asyncio.timeout(upstream.bounds.connect_seconds):
+                await asyncio.shield(session._endpoint)
+            body = b'{"jsonrpc":"2.0","id":"initialize","method":"initialize","params":%b}' % params
+            incoming = await session.request(b'"initialize"', "initialize", body, on_message)
+            raw = incoming.message.members.get("result")
+            if raw is None:
+                raise UpstreamError(
+                    f"Server {upstream.name!r} refused to initialize: {jsonrpc.failure(incoming.message)[1]}"
+                )
+            session.result = bytes(raw)
+            session.version = str(jsonrpc.value(raw).get("protocolVersion", VERSIONS[-1]))
+            await session.notify(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
+        except TimeoutError as error:
+            await session.close()
+            raise UpstreamTimeout(f"Server {upstream.name!r} named no address to post to") from error
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    async def request(self, identifier: bytes, method: str, body: bytes, on_message: OnMessage) -> Incoming:
+        """POST a request and wait for its answer on the stream."""
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._open[identifier] = (future, on_message)
+        try:
+            await self._post(body)
+            async with asyncio.timeout(self.upstream.bounds.answer_seconds):
+                return Incoming(200, await future)
+        except TimeoutError as error:
+            raise UpstreamTimeout(f"Server {self.upstream.name!r} did not answer in time") from error
+        finally:
+            self._open.pop(identifier, None)
+
+    async def notify(self, body: bytes) -> None:
+        """A notification, or an answer to a request of the server's."""
+        await self._post(body)
+
+    async def listen(self, on_message: OnMessage) -> bool:
+        """Hand on what belongs to no request, until the stream ends."""
+        self._listener = on_message
+        await self._ended.wait()
+        return True
+
+    async def close(self) -> None:
+        """Close the stream, which ends the session."""
+        self._owner.cancel()
+        await asyncio.gather(self._owner, return_exceptions=True)
+
+    async def _post(self, body: bytes) -> None:
+        if self._ended.is_set():
+            raise UpstreamError(f"Server {self.upstream.name!r} closed its event stream")
+        path = await asyncio.shield(self._endpoint)
+        headers = [(b"content-type", b"application/json")]
+        response = await self.upstream.send(b"POST", headers, body, path=path)
+        response.close()
+        if response.status >= 400:
+            raise UpstreamError(f"Server {self.upstream.name!r} refused a message with HTTP {response.status}")
+
+    async def _own(self) -> None:
+        reader = Reader(self.upstream.bounds.answer_bytes)
+        try:
+            async for chunk in self._stream.chunks():
+                for event in reader.feed(chunk):
+                    if event.kind == "endpoint":
+                        self._learn_endpoint(event.data.decode("utf-8", "replace"))
+                    else:
+                        await self._deliver(event.data)
+        except UpstreamError as error:
+            self._fail(error)
+        finally:
+            self._ended.set()
+            self._stream.close()
+            self._fail(OutcomeUnknown(f"Server {self.upstream.name!r} closed its event stream"))
+
+    def _learn_endpoint(self, told: str) -> None:
+        """Only the path is taken: a server cannot send our credentials to another origin."""
+        here = urlsplit(self.upstream.address.url)
+        there = urlsplit(urljoin(self.upstream.address.url, told))
+        if (there.scheme, there.netloc) != (here.scheme, here.netloc):
+            self._fail(UpstreamError(f"Server {self.upstream.name!r} named an address of another origin"))
+        elif not self._endpoint.done():
+            self._endpoint.set_result(there.path + (f"?{there.query}" if there.query else ""))
+
+    async def _deliver(self, data: bytes) -> None:
+        try:
+            message = jsonrpc.read(data)
+        except jsonrpc.NotJson:
+            return
+        if message.is_response:
+            waiting = self._open.get(message.id or b"")
+            if waiting is not None and not waiting[0].done():
+                waiting[0].set_result(message)
+            return
+        for _, on_message in list(self._open.values())[:1]:
+            await on_message(message)
+            return
+        if self._listener is not None:
+            await self._listener(message)
+
+    def _fail(self, error: UpstreamError) -> None:
+        for future, _ in self._open.values():
+            if not future.done():
+                future.set_exception(error)
+        if not self._endpoint.done():
+            self._endpoint.set_exception(error)
+            self._endpoint.exception()  # retrieved, so that nobody is warned of an error that was handed on
