@@ -7,7 +7,7 @@ a repeated key cannot make the hub and the server behind it see different things
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import orjson
@@ -46,6 +46,11 @@ def value(raw: bytes | Raw) -> Any:
         return orjson.loads(memoryview(raw))
     except orjson.JSONDecodeError as error:
         raise NotJson(str(error)) from error
+
+
+def mapping(found: object) -> dict[str, Any]:
+    """The value if it is an object, else an empty one."""
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def write(parts: Fragments | dict[str, bytes | Raw]) -> bytes:
@@ -109,11 +114,9 @@ def failure(message: Message) -> tuple[int, str]:
     raw = message.members.get("error")
     if raw is None:
         return 0, ""
-    told: Any = value(raw)
-    if not isinstance(told, dict):
-        return -32603, ""
-    code: Any = told.get("code")  # pyright: ignore[reportUnknownVariableType]
-    return code if isinstance(code, int) else -32603, str(told.get("message", ""))[:500]  # pyright: ignore[reportUnknownArgumentType]
+    told = mapping(value(raw))
+    code = told.get("code")
+    return code if isinstance(code, int) else -32603, str(told.get("message", ""))[:500]
 
 
 def request(identifier: bytes, method: str, params: Fragments | dict[str, bytes | Raw] | None) -> bytes:

@@ -107,14 +107,13 @@ async def _discover(upstream: Upstream) -> Facts | None:
     raw = incoming.message.members.get("result")
     if raw is None:
         return None
-    told = jsonrpc.value(raw)
-    if not isinstance(told, dict) or VERSION not in (told.get("supportedVersions") or []):  # pyright: ignore[reportUnknownMemberType]
+    told = jsonrpc.mapping(jsonrpc.value(raw))
+    if VERSION not in (told.get("supportedVersions") or []):
         return None
-    meta: Any = told.get("_meta") or {}  # pyright: ignore[reportUnknownVariableType,reportUnknownMemberType]
     return Facts(
-        capabilities=_mapping(told, "capabilities"),
-        info=_mapping(meta, META + "serverInfo"),
-        instructions=str(told.get("instructions") or ""),  # pyright: ignore[reportUnknownArgumentType,reportUnknownMemberType]
+        capabilities=jsonrpc.mapping(told.get("capabilities")),
+        info=jsonrpc.mapping(jsonrpc.mapping(told.get("_meta")).get(META + "serverInfo")),
+        instructions=str(told.get("instructions") or ""),
     )
 
 
@@ -136,13 +135,9 @@ async def _shake_hands(upstream: Upstream) -> tuple[LegacySession | SseSession, 
 
 
 def _legacy_facts(result: bytes) -> Facts:
-    told: Any = jsonrpc.value(result)
-    return Facts(_mapping(told, "capabilities"), _mapping(told, "serverInfo"), str(told.get("instructions") or ""))
-
-
-def _mapping(told: Any, key: str) -> dict[str, Any]:
-    found = told.get(key) if isinstance(told, dict) else None  # pyright: ignore[reportUnknownVariableType,reportUnknownMemberType]
-    return found if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    told = jsonrpc.mapping(jsonrpc.value(result))
+    info, capabilities = jsonrpc.mapping(told.get("serverInfo")), jsonrpc.mapping(told.get("capabilities"))
+    return Facts(capabilities, info, str(told.get("instructions") or ""))
 
 
 async def _list_all(
