@@ -15,7 +15,7 @@ from hub.ids import now
 class ServerRow(HubTable, table=True):
     """One registered server: how it is declared, and what the last discovery found."""
 
-    __tablename__ = "server"
+    __tablename__ = "server"  # pyright: ignore[reportAssignmentType]
 
     name: str = Field(primary_key=True)
     title: str = ""
@@ -38,7 +38,7 @@ class ServerRow(HubTable, table=True):
 class DefinitionRow(HubTable, table=True):
     """A tool, prompt, resource or template in the bytes that its server gave, pinned by digest."""
 
-    __tablename__ = "definition"
+    __tablename__ = "definition"  # pyright: ignore[reportAssignmentType]
 
     server: str = Field(primary_key=True, foreign_key="server.name", ondelete="CASCADE")
     era: str = Field(primary_key=True)
@@ -54,7 +54,7 @@ class DefinitionRow(HubTable, table=True):
 class AliasRow(HubTable, table=True):
     """A name that was once exposed, and whom it belongs to for good (permanent aliases)."""
 
-    __tablename__ = "alias"
+    __tablename__ = "alias"  # pyright: ignore[reportAssignmentType]
 
     kind: str = Field(primary_key=True)
     exposed: str = Field(primary_key=True)
@@ -65,7 +65,7 @@ class AliasRow(HubTable, table=True):
 class CollectionRow(HubTable, table=True):
     """A curated set: patterns of `server` or `server/name`."""
 
-    __tablename__ = "collection"
+    __tablename__ = "collection"  # pyright: ignore[reportAssignmentType]
 
     name: str = Field(primary_key=True)
     title: str = ""
@@ -76,7 +76,7 @@ class CollectionRow(HubTable, table=True):
 class SettingRow(HubTable, table=True):
     """A value of the installation itself: catalog revision, sealing key."""
 
-    __tablename__ = "setting"
+    __tablename__ = "setting"  # pyright: ignore[reportAssignmentType]
 
     key: str = Field(primary_key=True)
     value: str
