@@ -56,6 +56,14 @@ class Profile:
     hostname: str = "sandbox"
 
 
+class MemoryGroup(Protocol):
+    """What bounds the memory of all processes of a sandbox together."""
+
+    def killed_for_memory(self) -> bool:
+        """Whether the bound was hit and a process died of it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """How to start a sandboxed command: spawn exactly this, with exactly this environment.
@@ -69,7 +77,8 @@ class Launch:
     env: Mapping[str, str]
     pass_fds: tuple[int, ...] = ()
     cwd: Path | None = None
-    on_end: tuple[Callable[[], None], ...] = ()
+    on_end: tuple[Callable[[], object], ...] = ()
+    group: MemoryGroup | None = None
     _open: set[int] = field(default_factory=set[int], repr=False)
 
     def started(self) -> None:
@@ -105,11 +114,12 @@ class Sandbox(Protocol):
         binds: Sequence[Bind] = (),
         limits: Limits | None = None,
         cwd: Path | None = None,
+        files: Mapping[str, bytes] | None = None,
     ) -> Launch:
         """Say how to run `argv` (found inside the sandbox) with `env` as its whole environment.
 
-        `limits` replaces the profile's. `cwd` is a path inside. Raises `Unavailable` where the profile cannot be
-        enforced, and `InvalidParams` for a bind that would open the host.
+        `limits` replaces the profile's. `cwd` is a path inside. `files` are laid into the workspace.
+        Raises `Unavailable` where the profile cannot be enforced, and `InvalidParams` for a bind that would open the host.
         """
         ...
 
