@@ -1,0 +1,1 @@
+"""The logs server: bounded, redacted search over the log files of the platform."""
