@@ -1,0 +1,79 @@
+"""Every instrument in one list. The registry is made by the caller; label children are cached, so counting is cheap.
+
+Labels are server names, outcomes and reasons, never tools, callers or addresses: the number of series stays small.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+STATES = ("new", "ready", "degraded", "down")
+
+
+class Metrics:
+    """The instruments of one process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.calls = Counter("entrepot_calls", "Calls by server and outcome.", ["server", "outcome"], registry=registry)
+        self.call_seconds = Histogram(
+            "entrepot_call_seconds", "Seconds a call took, by server.", ["server"], buckets=SECONDS, registry=registry
+        )
+        self.refused = Counter(
+            "entrepot_requests_refused", "Requests refused before admission, by reason.", ["reason"], registry=registry
+        )
+        self.server_state = Gauge(
+            "entrepot_server_state", "1 for the state that a server is in.", ["server", "state"], registry=registry
+        )
+        self.model_requests = Counter(
+            "entrepot_model_requests", "Requests to models by outcome.", ["model", "outcome"], registry=registry
+        )
+        self.model_tokens = Counter(
+            "entrepot_model_tokens",
+            "Tokens by model and direction (input, output).",
+            ["model", "direction"],
+            registry=registry,
+        )
+        self.model_seconds = Histogram(
+            "entrepot_model_seconds", "Seconds a model request took.", ["model"], buckets=SECONDS, registry=registry
+        )
+        self.streams = Gauge("entrepot_streams", "Open event streams to clients, by kind.", ["kind"], registry=registry)
+        self.snapshot_revision = Gauge(
+            "entrepot_snapshot_revision", "Revision of the catalog that this worker serves.", registry=registry
+        )
+        self.audit_index_lag = Gauge(
+            "entrepot_audit_index_bytes_behind", "Bytes of the spool not yet searchable.", registry=registry
+        )
+        self._calls: dict[tuple[str, str], Counter] = {}
+        self._seconds: dict[str, Histogram] = {}
+
+    def called(self, server: str, outcome: str, seconds: float) -> None:
+        """Count one call: about 2 µs."""
+        counter = self._calls.get((server, outcome))
+        if counter is None:
+            counter = self._calls[server, outcome] = self.calls.labels(server, outcome)
+        counter.inc()
+        histogram = self._seconds.get(server)
+        if histogram is None:
+            histogram = self._seconds[server] = self.call_seconds.labels(server)
+        histogram.observe(seconds)
+
+    def refuse(self, reason: str) -> None:
+        """Count a request that was turned away (`host`, `origin`, `token`, `missing`, ...)."""
+        self.refused.labels(reason).inc()
+
+    def state(self, server: str, state: str) -> None:
+        """Say which of `STATES` a server is in."""
+        for one in STATES:
+            self.server_state.labels(server, one).set(1 if one == state else 0)
+
+    def forget(self, server: str) -> None:
+        """Drop the series of a server that was removed."""
+        for outcome in [outcome for name, outcome in self._calls if name == server]:
+            self.calls.remove(server, outcome)
+            del self._calls[server, outcome]
+        if self._seconds.pop(server, None) is not None:
+            self.call_seconds.remove(server)
+        for state in STATES:
+            self.server_state.remove(server, state)
