@@ -20,6 +20,8 @@ from typing import Final
 import orjson
 
 from hub.audit.chain import SEGMENT_OPEN, ending, seal, segments_of
+from hub.audit.indexer import Indexer
+from hub.db.engine import Database
 from hub.errors import Forbidden, HubError, Unauthenticated, Unavailable
 from hub.identity.principal import Principal
 from hub.ids import Clock, system_clock
@@ -134,6 +136,10 @@ class Audit:
         with self._lock:
             self._recover()
             self._write(record)
+
+    async def index_forever(self, database: Database) -> None:
+        """Keep the index of the whole folder up to date until cancelled: every process's segments, not only ours."""
+        await Indexer(self.folder, database).run_forever()
 
     def close(self) -> None:
         """Give the segment's file back. A later record begins a new segment."""

@@ -1,0 +1,232 @@
+"""Who is calling: credentials in, `scope["principal"]` set, or the request is answered here.
+
+Order: Host, Origin, then exactly one credential. A bearer token that was sent and is not valid ends in 401;
+it never falls back to a cookie or to `--open`. Paths are read from the ASGI scope, which is also what routes
+them, never from a URL rebuilt out of headers. A scope that carries a `Principal` object already was made in
+this process (`hub.inprocess`, the admin socket); no header can put one there.
+"""
+
+from __future__ import annotations
+
+import orjson
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hub.errors import BadRequest, Forbidden, HubError, Unauthenticated
+from hub.identity.api_keys import ApiKeys
+from hub.identity.hosts import Hosts, is_loopback
+from hub.identity.principal import LOCAL_ADMINISTRATOR, OPEN_CALLER, Principal
+from hub.identity.sessions import Sessions
+from hub.settings import Settings
+from hub.telemetry.metrics import Metrics
+
+TOKEN_FACES = ("/mcp", "/v1")
+"""Faces for programs: a cookie never counts there, so no web page can act through a signed-in browser."""
+
+API = "/api"
+PUBLIC = ("/livez", "/readyz", "/metrics", "/sign-in", "/static", "/.well-known", "/favicon.ico")
+"""Answered without a credential (`/metrics` looks again itself)."""
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
+LONGEST_COOKIES = 8192
+
+
+class MisdirectedRequest(HubError):
+    """The request is for a host that this hub is not (RFC 9110, 15.5.20)."""
+
+    code, status, owner = "misdirected", 421, "client"
+
+
+class LocalAdministrator:
+    """Around the app on the admin socket: whoever may open it is the local administrator."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            scope["principal"] = LOCAL_ADMINISTRATOR
+        await self._app(scope, receive, send)
+
+
+class Authentication:
+    """Around the app on the network. `scope["ui_session"]` holds the cookie value where that was the credential."""
+
+    def __init__(
+        self, app: ASGIApp, keys: ApiKeys, sessions: Sessions, settings: Settings, metrics: Metrics | None = None
+    ) -> None:
+        """Raises `HubError` for `--open` on an address that others can reach."""
+        if settings.open and not is_loopback(settings.host):
+            raise HubError(
+                f"--open lets everybody in and is refused on {settings.host}.",
+                hint="Listen on 127.0.0.1, or make keys with: entrepot tokens create NAME.",
+            )
+        self._app = app
+        self._keys = keys
+        self._sessions = sessions
+        self._settings = settings
+        self._metrics = metrics
+        self._hosts = Hosts(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or isinstance(scope.get("principal"), Principal):
+            await self._app(scope, receive, send)
+            return
+        scope.pop("principal", None)
+        headers = _Headers(scope)
+        try:
+            self._check_host(scope, headers)
+            principal = await self._principal(scope, headers)
+        except HubError as error:
+            if self._metrics:
+                self._metrics.refuse(error.code)
+            await self._refuse(scope, send, error, headers)
+            return
+        if principal is not None:
+            scope["principal"] = principal
+        await self._app(scope, receive, send)
+
+    def _check_host(self, scope: Scope, headers: _Headers) -> None:
+        if headers.repeated:
+            raise BadRequest(f"The header {headers.repeated} came twice.")
+        server = scope.get("server")
+        if not self._hosts.host_allowed(headers.host, server):
+            raise MisdirectedRequest(
+                "This hub does not answer to that host name.",
+                hint="Add the name to ENTREPOT_ALLOWED_HOSTS, or set ENTREPOT_PUBLIC_URL.",
+            )
+        if headers.origin and not self._hosts.origin_allowed(headers.origin, headers.host, server):
+            raise Forbidden(
+                "Pages of that origin may not use this hub.", hint="Add the origin to ENTREPOT_ALLOWED_ORIGINS."
+            )
+
+    async def _principal(self, scope: Scope, headers: _Headers) -> Principal | None:
+        """Who calls; None only where the path needs nobody. Raises `Unauthenticated` or `Forbidden`."""
+        path: str = scope["path"]
+        if headers.authorization is not None:
+            return self._bearer(headers.authorization)
+        if headers.cookie and not _under(path, *TOKEN_FACES):
+            principal = await self._signed_in(scope, headers)
+            if principal is not None:
+                return principal
+        if self._settings.open and _is_local(scope, headers):
+            return OPEN_CALLER
+        if _under(path, *PUBLIC):
+            return None
+        raise Unauthenticated(
+            "This needs a key.", hint="Send Authorization: Bearer KEY; entrepot tokens create makes one."
+        )
+
+    def _bearer(self, authorization: bytes) -> Principal:
+        scheme, _, token = authorization.strip().partition(b" ")
+        token = token.strip()
+        principal = self._keys.authenticate(token) if scheme.lower() == b"bearer" and token else None
+        if principal is None:
+            raise Unauthenticated("The key is not valid, was revoked or has expired.", hint="Make a new key.")
+        return principal
+
+    async def _signed_in(self, scope: Scope, headers: _Headers) -> Principal | None:
+        value = _cookie_value(headers.cookie, self._sessions.cookie.name)
+        principal = await self._sessions.principal(value) if value else None
+        if principal is None:
+            return None
+        # Forms carry the token in a field, which their view reads and checks; the API is only ever called by script.
+        if (
+            _under(scope["path"], API)
+            and scope.get("method", "GET") not in SAFE_METHODS
+            and not self._sessions.check_csrf(value, headers.csrf)
+        ):
+            raise Forbidden("The request did not come from a page of ours.", hint="Reload the page and try again.")
+        scope["ui_session"] = value
+        return principal
+
+    async def _refuse(self, scope: Scope, send: Send, error: HubError, headers: _Headers) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": error.code})
+            return
+        status, sent = error.status, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+        body = orjson.dumps({"message": error.message} | error.envelope())
+        if isinstance(error, Unauthenticated):
+            sent.append((b"www-authenticate", self._challenge(scope["path"], headers)))
+            if headers.authorization is None and _wants_page(scope, headers):
+                status, body = 303, b""
+                sent.append((b"location", b"/sign-in"))
+        sent.append((b"content-length", str(len(body)).encode()))
+        await send({"type": "http.response.start", "status": status, "headers": sent})
+        await send({"type": "http.response.body", "body": body})
+
+    def _challenge(self, path: str, headers: _Headers) -> bytes:
+        # RFC 9728, section 5.1; the metadata of /mcp/... lies under the well-known prefix of that path.
+        suffix = path if _under(path, *TOKEN_FACES) and _header_safe(path) else ""
+        where = f'resource_metadata="{self._settings.url}/.well-known/oauth-protected-resource{suffix}"'
+        fault = 'error="invalid_token", ' if headers.authorization is not None else ""
+        return f"Bearer {fault}{where}".encode("ascii", "replace")
+
+
+class _Headers:
+    """The few headers that identity looks at, picked in one pass."""
+
+    __slots__ = ("accept", "authorization", "cookie", "csrf", "forwarded", "host", "origin", "repeated", "site")
+
+    def __init__(self, scope: Scope) -> None:
+        self.authorization: bytes | None = None
+        self.host = self.origin = self.cookie = self.csrf = self.accept = self.site = self.repeated = ""
+        self.forwarded = False
+        for name, value in scope["headers"]:
+            match name:
+                case b"host":
+                    self.repeated = self.repeated or ("host" if self.host else "")
+                    self.host = value.decode("latin-1")
+                case b"authorization":
+                    self.repeated = self.repeated or ("authorization" if self.authorization is not None else "")
+                    self.authorization = value
+                case b"origin":
+                    self.repeated = self.repeated or ("origin" if self.origin else "")
+                    self.origin = value.decode("latin-1")
+                case b"cookie":
+                    # HTTP/2 front ends may split cookies over several headers (RFC 9113, 8.2.3).
+                    self.cookie = (
+                        f"{self.cookie}; {value.decode('latin-1')}" if self.cookie else value.decode("latin-1")
+                    )
+                case b"x-csrf-token":
+                    self.csrf = value.decode("latin-1")
+                case b"accept":
+                    self.accept = value.decode("latin-1")
+                case b"sec-fetch-site":
+                    self.site = value.decode("latin-1")
+                case _:
+                    if name in FORWARDED:
+                        self.forwarded = True
+
+
+def _under(path: str, *faces: str) -> bool:
+    return any(path == face or path.startswith(f"{face}/") for face in faces)
+
+
+def _is_local(scope: Scope, headers: _Headers) -> bool:
+    """Whether somebody on this machine calls for himself: no proxy's word, no other site's page."""
+    client = scope.get("client")
+    if not client or headers.forwarded or headers.site == "cross-site":
+        return False
+    return is_loopback(client[0])
+
+
+def _wants_page(scope: Scope, headers: _Headers) -> bool:
+    if scope.get("method") != "GET" or _under(scope["path"], *TOKEN_FACES, API):
+        return False
+    return "text/html" in headers.accept
+
+
+def _cookie_value(header: str, name: str) -> str:
+    # Not `http.cookies`: one malformed cookie of another program on this host would hide ours from it.
+    if len(header) > LONGEST_COOKIES:
+        return ""
+    for pair in header.split(";"):
+        found, _, value = pair.strip().partition("=")
+        if found == name:
+            return value
+    return ""
+
+
+def _header_safe(path: str) -> bool:
+    return path.isascii() and path.isprintable() and '"' not in path and "\\" not in path and len(path) < 300
