@@ -6,7 +6,8 @@ Values are taken as they are: nothing is expanded from the hub's environment or 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self, cast
 from urllib.parse import urlsplit
 
 import orjson
@@ -189,7 +190,8 @@ def explained(error: ValidationError) -> str:
 def _parse_yaml(body: bytes) -> Any:
     try:
         depth = 0
-        for event in yaml.parse(body, Loader=yaml.CSafeLoader):
+        events = cast("Iterator[yaml.Event]", yaml.parse(body, Loader=yaml.CSafeLoader))
+        for event in events:
             if isinstance(event, yaml.AliasEvent):
                 raise InvalidParams("The file uses a YAML alias; write the value out.")
             if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):

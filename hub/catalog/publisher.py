@@ -17,7 +17,7 @@ from hub.catalog.discovery import NAME_KEYS, Definition, param_headers
 from hub.catalog.naming import BUDGET, Holder, Names, expose
 from hub.catalog.snapshot import EMPTY, KINDS, Era, Kind, Server, Snapshot, Target, View
 
-ERAS: tuple[Era, ...] = ("modern", "legacy")
+ERAS: tuple[Era, Era] = ("modern", "legacy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Publisher:
         views: dict[str, View] = {}
         for offer in offers:
             own: list[tuple[Era, Target]] = []
-            for era, item in _per_client_era(offer.definitions):
+            for era, item in _per_client_era(offer):
                 holder = Holder(offer.server.name, item.kind, item.name)
                 shared.append((era, self._target(used, era, offer.server.name, item, names.listed[holder])))
                 own.append((era, self._target(used, era, offer.server.name, item, item.name)))
@@ -77,7 +77,9 @@ class Publisher:
         every = tuple(offer.server.name for offer in offers)
         views[""] = _with_aliases(_view("", shared, every), names)
         for collection in collections:
-            chosen = [(era, target) for era, target in shared if _is_member(target, collection.members)]
+            chosen: list[tuple[Era, Target]] = [
+                (era, target) for era, target in shared if _is_member(target, collection.members)
+            ]
             holders = {target.server for _, target in chosen}
             key = f"c/{collection.name}"
             views[key] = _with_aliases(_view(key, chosen, tuple(name for name in every if name in holders)), names)
@@ -143,9 +145,13 @@ class Snapshots:
         change = compared(self.current, snapshot)
         self.current = snapshot
         if change.servers or change.kinds:
-            for subscription in list(self._subscriptions):
-                subscription.add(change)
+            self.tell(change)
         return change
+
+    def tell(self, change: Change) -> None:
+        """Tell the subscribers of a change, also one that a server announced and that left its lists as they were."""
+        for subscription in list(self._subscriptions):
+            subscription.add(change)
 
 
 def compared(old: Snapshot, new: Snapshot) -> Change:
@@ -167,14 +173,9 @@ def compared(old: Snapshot, new: Snapshot) -> Change:
     return Change(frozenset(servers), frozenset(kinds))
 
 
-def _per_client_era(definitions: Sequence[Definition]) -> list[tuple[Era, Definition]]:
+def _per_client_era(offer: Offer) -> list[tuple[Era, Definition]]:
     """What a client of each era is listed: the server's own definitions of that era, else those of the other."""
-    spoken = {item.era for item in definitions}
-    listed: list[tuple[Era, Definition]] = []
-    for era in ERAS:
-        source: Era = era if era in spoken else ("legacy" if era == "modern" else "modern")
-        listed += [(era, item) for item in definitions if item.era == source]
-    return listed
+    return [(era, item) for era in ERAS for item in offer.definitions if item.era == offer.server.era_for(era)]
 
 
 def _make(era: Era, server: str, item: Definition, exposed: str) -> Target:
@@ -203,7 +204,7 @@ def _foreign_members(era: Era, item: Definition, parsed: Mapping[str, object]) -
     return frozenset() if described_as_object else frozenset({"outputSchema"} & parsed.keys())
 
 
-def _view(key: str, listed: Iterable[tuple[Era, Target]], servers: tuple[str, ...]) -> View:
+def _view(key: str, listed: Sequence[tuple[Era, Target]], servers: tuple[str, ...]) -> View:
     lists: defaultdict[tuple[Era, Kind], list[Target]] = defaultdict(list)
     names: dict[tuple[Kind, str], Target] = {}
     for era, target in listed:
@@ -234,4 +235,9 @@ def _is_member(target: Target, members: Iterable[str]) -> bool:
 
 
 def _matches(target: Target, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(target.name, pattern) or fnmatch.fnmatchcase(target.exposed, pattern)
+    # First as it stands: a URI may hold characters that mean something in a pattern.
+    return (
+        pattern in (target.name, target.exposed)
+        or fnmatch.fnmatchcase(target.name, pattern)
+        or fnmatch.fnmatchcase(target.exposed, pattern)
+    )

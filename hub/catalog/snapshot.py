@@ -49,6 +49,10 @@ class Server:
         """The era to speak to this server in: the client's where it has both (protocol: era affinity)."""
         return client if client in self.eras or not self.eras else next(iter(self.eras))
 
+    def facts(self, client: Era) -> Mapping[str, object]:
+        """The capabilities that it has towards clients of an era."""
+        return self.capabilities.get(self.era_for(client), {})
+
 
 @dataclass(frozen=True, slots=True)
 class View:

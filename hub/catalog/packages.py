@@ -1,0 +1,79 @@
+"""From a pinned package to the command that runs it. Never through a shell; only exact versions."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from hub.catalog.manifest import ServerSpec, npm, pypi
+from hub.errors import Unavailable
+
+INSTALL_SECONDS = 300
+"""A package with large wheels on a slow line."""
+
+Which = Callable[[str], str | None]
+
+
+def which(program: str) -> str | None:
+    """A program on the PATH, or beside our own interpreter."""
+    return shutil.which(program) or shutil.which(program, path=str(Path(sys.executable).parent))
+
+
+def command_for(spec: ServerSpec, packages: Path, find: Which = which) -> list[str]:
+    """The command of a stdio server or package. Blocks: a Python package without uv is installed below `packages`.
+
+    Raises `Unavailable` when what runs the package is not on this machine, or it cannot be installed.
+    """
+    if spec.command is not None:
+        return list(spec.command)
+    reference = spec.package or ""
+    if (node := npm(reference)) is not None:
+        name, version = node
+        npx = find("npx")
+        if npx is None or find("node") is None:
+            raise Unavailable(
+                "npm packages need Node.js, and `npx` is not on the PATH of the hub.",
+                hint="Install Node.js 22 or newer and start the hub again, or use a pypi: package or a URL.",
+            )
+        return [npx, "-y", f"{name}@{version}", *spec.args]
+    if (python := pypi(reference)) is not None:
+        name, extras, version = python
+        uv = find("uv")
+        if uv is not None:
+            return [uv, "tool", "run", "--no-build", "--from", f"{name}{extras}=={version}", name, *spec.args]
+        return [str(_installed(packages, name, extras, version)), *spec.args]
+    raise Unavailable(f"{reference!r} is not a package that can be started.")
+
+
+def _installed(packages: Path, name: str, extras: str, version: str) -> Path:
+    """The console script of a package in an environment of its own, made at first use."""
+    home = packages / f"{name}-{version}{extras.replace('[', '-').replace(']', '')}"
+    script, complete = home / "bin" / name, home / ".complete"
+    if complete.exists():
+        return script
+    packages.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _run([sys.executable, "-m", "venv", "--clear", str(home)])
+    # Wheels only: building from source would run the package's code here, outside any sandbox.
+    wanted = f"{name}{extras}=={version}"
+    _run([str(home / "bin/python"), "-m", "pip", "install", "-q", "--only-binary", ":all:", wanted])
+    if not script.exists():
+        shutil.rmtree(home, ignore_errors=True)
+        raise Unavailable(
+            f"The package {name} {version} has no command called {name}.",
+            hint="Install it yourself and register its command with `entrepot servers add NAME --stdio ...`.",
+        )
+    complete.touch()
+    return script
+
+
+def _run(command: list[str]) -> None:
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=INSTALL_SECONDS, stdin=subprocess.DEVNULL)
+    except subprocess.CalledProcessError as error:
+        last = error.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        raise Unavailable(f"The package could not be installed: {last[0][:300]}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"The package could not be installed: {error}") from error

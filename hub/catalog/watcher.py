@@ -1,0 +1,113 @@
+"""Keeps the catalog fresh: listens to every server that promises to tell of changes, and refreshes before it tells.
+
+One owner task per server. Only one worker of a hub watches; the others learn of a new snapshot from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from hub.catalog.publisher import Change, Snapshots
+from hub.catalog.snapshot import Kind, Server
+from hub.errors import HubError
+from hub.upstream import jsonrpc
+from hub.upstream.http1 import Bounds
+from hub.upstream.jsonrpc import Message
+from hub.upstream.legacy_http import VERSIONS, LegacySession
+from hub.upstream.modern_http import ModernChannel, envelope
+from hub.upstream.pool import Pool
+
+LISTEN_SECONDS = 24 * 3600.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds between attempts to listen: doubled while a server does not answer."""
+
+KINDS: dict[str, frozenset[Kind]] = {
+    "notifications/tools/list_changed": frozenset({"tool"}),
+    "notifications/prompts/list_changed": frozenset({"prompt"}),
+    "notifications/resources/list_changed": frozenset({"resource", "template"}),
+}
+
+
+class Watcher:
+    """Watches all servers of the snapshot. `run` is its owner task."""
+
+    def __init__(self, snapshots: Snapshots, pool: Pool, refresh: Callable[[str], Awaitable[object]]) -> None:
+        self._snapshots = snapshots
+        self._pool = pool
+        self._refresh = refresh
+        self._watched: dict[str, tuple[str, asyncio.Task[None]]] = {}
+
+    async def run(self) -> None:
+        """Follow the snapshot's servers until cancelled."""
+        subscription = self._snapshots.subscribe()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._follow(group)
+                async for _ in subscription:
+                    self._follow(group)
+        finally:
+            self._watched.clear()
+
+    def _follow(self, group: asyncio.TaskGroup) -> None:
+        servers = self._snapshots.current.servers
+        for name, (digest, task) in list(self._watched.items()):
+            if name not in servers or servers[name].digest != digest:
+                task.cancel()
+                del self._watched[name]
+        for name, server in servers.items():
+            if name not in self._watched and _tells(server):
+                self._watched[name] = (server.digest, group.create_task(self._watch(server)))
+
+    async def _watch(self, server: Server) -> None:
+        pause = FIRST_PAUSE
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                await self._listen(server)
+            except HubError:
+                # The reason is shown by the server's health; here it only means to wait.
+                pass
+            pause = FIRST_PAUSE if loop.time() - began > LONGEST_PAUSE else min(pause * 2, LONGEST_PAUSE)
+            await asyncio.sleep(pause)
+
+    async def _listen(self, server: Server) -> None:
+        upstream = self._pool.upstream(server.name, server.address, server.digest)
+
+        async def on_message(message: Message) -> None:
+            kinds = KINDS.get(message.method)
+            if kinds is not None:
+                await self._refresh(server.name)
+                self._snapshots.tell(Change(frozenset({server.name}), kinds))
+
+        if "modern" in server.eras:
+            bounds = Bounds(upstream.bounds.connect_seconds, LISTEN_SECONDS, upstream.bounds.answer_bytes)
+            wanted = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
+            params = {"notifications": orjson.dumps(wanted), "_meta": orjson.dumps(envelope({}))}
+            body = jsonrpc.request(b'"watch"', "subscriptions/listen", params)
+            await ModernChannel(upstream, bounds=bounds).request(b'"watch"', "subscriptions/listen", body, on_message)
+            return
+        hello: dict[str, Any] = {
+            "protocolVersion": VERSIONS[0],
+            "capabilities": {},
+            "clientInfo": {"name": "entrepot", "version": "0.1.0"},
+        }
+        session = await LegacySession.open(upstream, orjson.dumps(hello), on_message)
+        try:
+            if not await session.listen(on_message):
+                await asyncio.sleep(LISTEN_SECONDS)
+        finally:
+            await asyncio.shield(session.close())
+
+
+def _tells(server: Server) -> bool:
+    """Whether a server promises list changes over a transport that can carry them."""
+    if server.address.transport == "sse":
+        return False
+    era = "modern" if "modern" in server.eras else "legacy"
+    capabilities = server.capabilities.get(era, {})
+    return any(jsonrpc.mapping(capabilities.get(name)).get("listChanged") for name in ("tools", "prompts", "resources"))
