@@ -119,7 +119,7 @@ class Sandbox(Protocol):
         """Say how to run `argv` (found inside the sandbox) with `env` as its whole environment.
 
         `limits` replaces the profile's. `cwd` is a path inside. `files` are laid into the workspace.
-        Raises `Unavailable` where the profile cannot be enforced, and `InvalidParams` for a bind that would open the host.
+        Raises `Unavailable` where the profile cannot be enforced, `InvalidParams` for a bind that would open the host.
         """
         ...
 

@@ -71,6 +71,7 @@ class BubblewrapSandbox:
         self._groups = find_control_groups() if control_groups is None else control_groups
         self._root = os.geteuid() == 0
         self._filters: dict[bool, bytes] = {}
+        self._leaving: list[Group] = []
 
     @property
     def control_groups(self) -> ControlGroups:
@@ -128,7 +129,7 @@ class BubblewrapSandbox:
             argv=tuple(command),
             env={},
             pass_fds=tuple(descriptors),
-            on_end=(group.remove,) if group is not None else (),
+            on_end=(lambda: self._leave(group),) if group is not None else (),
             group=group,
             _open=set(descriptors),
         )
@@ -161,6 +162,10 @@ class BubblewrapSandbox:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         reason = said[-1] if said else f"exit {done.returncode}"
         return Verdict(False, f"a sandbox did not start: {reason}", _advice(reason))
+
+    def _leave(self, group: Group) -> None:
+        """Remove this group and those whose last process was still dying when they were left."""
+        self._leaving = [left for left in {*self._leaving, group} if not left.remove()]
 
     def _ready(self, profile: Profile) -> tuple[Path, bytes]:
         if self._binary is None:
@@ -303,6 +308,3 @@ def _advice(reason: str) -> str:
             "or in a container add --security-opt seccomp=unconfined"
         )
     return "run the runner's interpreter from a folder that other users may read; see the runner's log"
-
-
-__all__ = ["BubblewrapSandbox", "Group", "find_bubblewrap"]

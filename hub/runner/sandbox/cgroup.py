@@ -83,7 +83,7 @@ class ControlGroups:
         _write_if_there(folder / "memory.memsw.limit_in_bytes", memory)
 
     def sweep(self) -> None:
-        """Remove groups of ours that nobody is in and whose maker is gone or has let them go."""
+        """Remove groups of ours that nobody is in and whose maker is gone."""
         for parent in self.parents:
             with contextlib.suppress(OSError):
                 for folder in parent.iterdir():
