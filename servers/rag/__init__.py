@@ -1,0 +1,1 @@
+"""The rag server: hybrid search with citations over a folder of documents."""

@@ -1,0 +1,1 @@
+"""The scaling server: see and change how many replicas run."""
