@@ -15,7 +15,7 @@ from hub.ids import now
 class ModelRow(HubTable, table=True):
     """A served model name, and the one endpoint behind it (several come with the model platform)."""
 
-    __tablename__ = "model"
+    __tablename__ = "model"  # pyright: ignore[reportAssignmentType]
 
     name: str = Field(primary_key=True)
     kind: str = "chat"
@@ -32,6 +32,8 @@ class ModelRow(HubTable, table=True):
     """Whether the endpoint itself makes `tool_calls`; else the hub does, through constrained output."""
     facts: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
     """Context length, licence, origin, digest of the weights."""
+    parameters: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    """Defaults and caps for requests; see `hub.inference.spec.Parameters`."""
     internal: bool = False
     enabled: bool = True
     created: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
