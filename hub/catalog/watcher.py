@@ -6,6 +6,7 @@ One owner task per server. Only one worker of a hub watches; the others learn of
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -67,11 +68,9 @@ class Watcher:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
-            try:
+            # The reason is shown by the server's health; here it only means to wait.
+            with contextlib.suppress(HubError):
                 await self._listen(server)
-            except HubError:
-                # The reason is shown by the server's health; here it only means to wait.
-                pass
             pause = FIRST_PAUSE if loop.time() - began > LONGEST_PAUSE else min(pause * 2, LONGEST_PAUSE)
             await asyncio.sleep(pause)
 

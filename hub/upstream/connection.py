@@ -85,7 +85,9 @@ class Upstream:
         self.origin.close()
 
 
-async def answer(upstream: Upstream, response: Response, identifier: bytes, on_message: OnMessage) -> Incoming:
+async def answer(
+    upstream: Upstream, response: Response, identifier: bytes, on_message: OnMessage, bounds: Bounds | None = None
+) -> Incoming:
     """The answer to `identifier` out of a response, what comes before it handed to `on_message`.
 
     Raises `OutcomeUnknown` when a stream ends without it, `UpstreamTimeout` when it falls silent for too long,
@@ -94,10 +96,11 @@ async def answer(upstream: Upstream, response: Response, identifier: bytes, on_m
     if not response.streaming:
         return Incoming(response.status, _answer_of(upstream, response))
     reader = Reader(upstream.bounds.answer_bytes)
+    silent_seconds = (bounds or upstream.bounds).answer_seconds
     try:
-        async with asyncio.timeout(upstream.bounds.answer_seconds) as silence:
+        async with asyncio.timeout(silent_seconds) as silence:
             async for chunk in response.chunks():
-                silence.reschedule(asyncio.get_running_loop().time() + upstream.bounds.answer_seconds)
+                silence.reschedule(asyncio.get_running_loop().time() + silent_seconds)
                 for event in reader.feed(chunk):
                     message = _message(upstream, event.data)
                     if message is None:

@@ -22,6 +22,9 @@ _BASE = [
     (b"accept", b"application/json, text/event-stream"),
 ]
 
+Extra = tuple[tuple[bytes, bytes], ...]
+"""Headers of the hub's own that go with every request of a session."""
+
 
 class SessionLost(UpstreamError):
     """The server no longer knows the session; the request had no effect."""
@@ -32,20 +35,22 @@ class SessionLost(UpstreamError):
 class LegacySession:
     """One session with one server. `result` is the server's answer to `initialize`, as a JSON object."""
 
-    def __init__(self, upstream: Upstream, identifier: bytes | None, version: str, result: bytes) -> None:
+    def __init__(
+        self, upstream: Upstream, identifier: bytes | None, version: str, result: bytes, extra: Extra = ()
+    ) -> None:
         self.upstream = upstream
         self.id = identifier
         self.version = version
         self.result = result
-        self._headers = [*_BASE, (b"mcp-protocol-version", version.encode())]
+        self._headers = [*_BASE, (b"mcp-protocol-version", version.encode()), *extra]
         if identifier is not None:
             self._headers.append((b"mcp-session-id", identifier))
 
     @classmethod
-    async def open(cls, upstream: Upstream, params: bytes, on_message: OnMessage) -> LegacySession:
+    async def open(cls, upstream: Upstream, params: bytes, on_message: OnMessage, extra: Extra = ()) -> LegacySession:
         """The handshake, with `params` as the client's own. Raises `UpstreamError` when the server refuses."""
         body = b'{"jsonrpc":"2.0","id":"initialize","method":"initialize","params":%b}' % params
-        response = await upstream.send(b"POST", list(_BASE), body)
+        response = await upstream.send(b"POST", [*_BASE, *extra], body)
         incoming = await answer(upstream, response, b'"initialize"', on_message)
         raw = incoming.message.members.get("result")
         identifier = response.headers.get(b"mcp-session-id")
@@ -59,7 +64,7 @@ class LegacySession:
         version = told.get("protocolVersion")
         if version not in VERSIONS:
             raise UpstreamError(f"Server {upstream.name!r} answered with the unknown protocol version {version!r}")
-        session = cls(upstream, identifier, version, bytes(raw))
+        session = cls(upstream, identifier, version, bytes(raw), extra)
         await session.notify(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
         return session
 

@@ -51,7 +51,7 @@ class ModernChannel:
         if self._name is not None:
             headers.append((b"mcp-name", header_value(self._name)))
         response = await self._upstream.send(b"POST", headers, body, self._bounds)
-        return await answer(self._upstream, response, identifier, on_message)
+        return await answer(self._upstream, response, identifier, on_message, self._bounds)
 
 
 def envelope(capabilities: Mapping[str, Any], client: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:

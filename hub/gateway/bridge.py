@@ -1,0 +1,410 @@
+"""Takes an admitted call to its server: relayed where client and server share an era, translated where not.
+
+A server that speaks both eras is spoken to in the client's (protocol section 2.3), so translation is for servers
+that lack it. Across eras tools, prompts, resources and progress work; questions of a server to its client cross
+in one direction (a modern server's `input_required` becomes requests on a legacy client's stream).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from msgspec import Raw
+
+from hub.catalog.snapshot import Server, Target
+from hub.errors import HubError, InvalidParams, UpstreamError
+from hub.gateway.calls import Call, Emit, Outcome
+from hub.gateway.seals import Seals
+from hub.gateway.sessions import UpstreamSession, open_session
+from hub.gateway.wire import RELAYED_STATUS
+from hub.upstream import jsonrpc
+from hub.upstream.connection import Incoming
+from hub.upstream.jsonrpc import Fragments, Message
+from hub.upstream.legacy_http import VERSIONS as LEGACY_VERSIONS
+from hub.upstream.legacy_http import SessionLost
+from hub.upstream.modern_http import META, NAME_KEYS, ModernChannel, envelope, header_value
+from hub.upstream.pool import Pool
+
+CALLER = "dev.entrepot/caller"
+"""The `_meta` key that tells a server of ours on whose behalf it is called; never taken from outside."""
+
+MOST_ROUNDS = 10
+"""Rounds of questions within one call; the reference client's limit."""
+
+MOST_BRIDGED = 2000
+"""Sessions with legacy servers held for modern clients; the least used goes first."""
+
+CACHEABLE = {"resources/read"}
+MODERN_ONLY = ("resultType", "ttlMs", "cacheScope")
+
+
+class Bridge:
+    """The relay behind `calls.Calls`. Owns the sessions with legacy servers that modern clients need."""
+
+    def __init__(self, pool: Pool, seals: Seals) -> None:
+        self._pool = pool
+        self._seals = seals
+        self._bridged: OrderedDict[tuple[str, str, str], UpstreamSession] = OrderedDict()
+        self._opening: dict[tuple[str, str, str], asyncio.Lock] = {}
+        self._counter = itertools.count(1)
+        self._tasks: set[asyncio.Future[None]] = set()
+
+    async def send(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
+        """The server's answer, in the client's era and under the client's id."""
+        era = server.era_for(call.era)
+        if era == "modern":
+            return await (
+                self._modern(call, server, target, emit) if call.era == era else self._down(call, server, target, emit)
+            )
+        return await (
+            self._legacy(call, server, target, emit) if call.era == era else self._up(call, server, target, emit)
+        )
+
+    async def _modern(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
+        """Modern on both sides: a POST is isolated, so ids and progress tokens pass as they are."""
+        params = _retargeted(call, target)
+        set_caller(params, call, server)
+        if "requestState" in params:
+            params["requestState"] = self._seals.unwrap("state", call.principal, server.name, params["requestState"])
+        channel = ModernChannel(
+            self._pool.upstream(server.name, server.address, server.digest),
+            target.name if call.method in NAME_KEYS else None,
+            _param_headers(call, server),
+        )
+
+        async def on_message(message: Message) -> None:
+            await emit(message.raw)
+
+        body = jsonrpc.request(call.identifier, call.method, params)
+        incoming = await channel.request(call.identifier, call.method, body, on_message)
+        return self._modern_outcome(call, server, incoming)
+
+    def _modern_outcome(self, call: Call, server: Server, incoming: Incoming) -> Outcome:
+        failed = _failed(call.identifier, incoming)
+        if failed is not None:
+            return failed
+        message = incoming.message
+        result = _result(server, message)
+        kind = result.get("resultType")
+        verdict = "ok"
+        if kind is not None and not jsonrpc.same(kind, b'"complete"'):
+            verdict = str(jsonrpc.value(kind))
+            sealed: dict[str, Any] = {}
+            if "requestState" in result:
+                sealed["requestState"] = self._seals.wrap("state", call.principal, server.name, result["requestState"])
+            if "taskId" in result:
+                sealed["taskId"] = self._seals.wrap("task", call.principal, server.name, result["taskId"])
+            if sealed:
+                return Outcome(200, jsonrpc.result(call.identifier, jsonrpc.write(result | sealed)), verdict)
+        if jsonrpc.same(result.get("isError"), b"true"):
+            verdict = "tool-error"
+        return Outcome(200, message.raw, verdict)
+
+    async def _legacy(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
+        """Legacy on both sides: within this client's own session with the server."""
+        session = call.session
+        if session is None:
+            raise InvalidParams("This request needs a session", hint="Send initialize first.")
+        params = _retargeted(call, target)
+        set_caller(params, call, server)
+
+        async def on_message(message: Message) -> None:
+            if not message.is_request:
+                await emit(message.raw)
+                return
+            upstream = session.upstreams.get(server.name)
+
+            async def answered(response: Message) -> None:
+                if upstream is not None:
+                    await upstream.notify(jsonrpc.write(response.members | {"id": message.id or b"null"}))
+
+            await emit(session.question(message, answered))
+
+        def cancel(notice: Message) -> None:
+            upstream = session.upstreams.get(server.name)
+            if upstream is not None:
+                self._later(upstream.notify(notice.raw))
+
+        session.running[call.identifier] = cancel
+        try:
+            body = jsonrpc.request(call.identifier, call.method, params)
+            incoming = await session.request(self._pool, server, call.identifier, call.method, body, on_message)
+        finally:
+            session.running.pop(call.identifier, None)
+        failed = _failed(call.identifier, incoming)
+        if failed is not None:
+            return failed
+        result = _result(server, incoming.message)
+        verdict = "tool-error" if jsonrpc.same(result.get("isError"), b"true") else "ok"
+        return Outcome(200, incoming.message.raw, verdict)
+
+    async def _down(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
+        """A legacy client, a modern server: the hub speaks with its capabilities and asks it the questions."""
+        session = call.session
+        if session is None:
+            raise InvalidParams("This request needs a session", hint="Send initialize first.")
+        params = _retargeted(call, target)
+        capabilities = {key: value for key, value in session.capabilities.items() if key != "roots"}
+        if "roots" in session.capabilities:
+            capabilities["roots"] = {}
+        meta = dict(call.meta) | envelope(capabilities, session.client)
+        if session.log_level:
+            meta[META + "logLevel"] = session.log_level
+        params["_meta"] = Raw(orjson.dumps(meta))
+        set_caller(params, call, server)
+        upstream = self._pool.upstream(server.name, server.address, server.digest)
+        channel = ModernChannel(upstream, target.name if call.method in NAME_KEYS else None, _mirrored(target, params))
+
+        async def on_message(message: Message) -> None:
+            await emit(message.raw)
+
+        task = asyncio.current_task()
+        cancelled = False
+
+        def cancel(_notice: Message) -> None:
+            nonlocal cancelled
+            cancelled = True
+            if task is not None:
+                task.cancel()
+
+        session.running[call.identifier] = cancel
+        try:
+            for _ in range(MOST_ROUNDS):
+                body = jsonrpc.request(call.identifier, call.method, params)
+                incoming = await channel.request(call.identifier, call.method, body, on_message)
+                failed = _failed(call.identifier, incoming)
+                if failed is not None:
+                    return failed
+                result = _result(server, incoming.message)
+                if not jsonrpc.same(result.get("resultType"), b'"input_required"'):
+                    return _legacy_form(call, result)
+                asked = jsonrpc.fragments(result["inputRequests"]) if "inputRequests" in result else {}
+                answers = {key: await self._ask(call, emit, raw) for key, raw in asked.items()}
+                params["inputResponses"] = Raw(jsonrpc.write(answers))
+                if "requestState" in result:
+                    params["requestState"] = result["requestState"]
+        except asyncio.CancelledError:
+            if not cancelled:
+                raise
+            # The client withdrew the request: it expects no answer, but its stream has to end.
+            if task is not None:
+                task.uncancel()
+            return Outcome(200, jsonrpc.error(call.identifier, -32800, "Request cancelled"), "cancelled")
+        finally:
+            session.running.pop(call.identifier, None)
+        raise UpstreamError(f"Server {server.name!r} asks without end")
+
+    async def _ask(self, call: Call, emit: Emit, raw: Any) -> bytes:
+        """One question of a modern server, put to a legacy client."""
+        asked = jsonrpc.fragments(raw)
+        method = str(jsonrpc.value(asked["method"]))
+        params = jsonrpc.fragments(asked["params"]) if "params" in asked else {}
+        if call.session is None:
+            raise InvalidParams("This request needs a session")
+        if jsonrpc.same(params.get("mode"), b'"url"') and "elicitationId" not in params:
+            # Required by 2025-11-25, gone in 2026-07-28.
+            params["elicitationId"] = Raw(orjson.dumps(f"hub-{next(self._counter)}"))
+        response = await call.session.ask(emit, method, jsonrpc.write(params))
+        raw_result = response.members.get("result")
+        if raw_result is None:
+            raise InvalidParams(f"The client did not answer {method}: {jsonrpc.failure(response)[1]}")
+        return bytes(raw_result)
+
+    async def _up(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
+        """A modern client, a legacy server: over a session that the hub holds for this principal."""
+        key = (server.name, server.digest, call.principal.subject)
+        params = _retargeted(call, target)
+        identifier = b"%d" % next(self._counter)
+        token = call.meta.get("progressToken")
+        meta: dict[str, Any] = {
+            name: value for name, value in call.meta.items() if not name.startswith(META) and name != "progressToken"
+        }
+        if token is not None:
+            # Requests of many clients share this session, so tokens need a space of their own.
+            meta["progressToken"] = f"hub-{identifier.decode()}"
+        params["_meta"] = Raw(orjson.dumps(meta))
+        set_caller(params, call, server)
+        body = jsonrpc.request(identifier, call.method, params)
+
+        async def on_message(message: Message) -> None:
+            if message.is_request:
+                session = self._bridged.get(key)
+                if session is not None:
+                    refused = jsonrpc.error(message.id, -32601, "The client behind this session cannot be asked")
+                    await session.notify(refused)
+            elif message.method == "notifications/progress" and token is not None:
+                told = message.params() | {"progressToken": Raw(orjson.dumps(token))}
+                await emit(jsonrpc.notification(message.method, told))
+
+        try:
+            incoming = await self._bridged_request(key, server, identifier, call.method, body, on_message)
+        except asyncio.CancelledError:
+            session = self._bridged.get(key)
+            if session is not None:
+                notice = {"requestId": identifier, "reason": b'"the client went away"'}
+                self._later(session.notify(jsonrpc.notification("notifications/cancelled", notice)))
+            raise
+        failed = _failed(call.identifier, incoming)
+        if failed is not None:
+            return failed
+        result = _result(server, incoming.message)
+        verdict = "tool-error" if jsonrpc.same(result.get("isError"), b"true") else "ok"
+        added: dict[str, Any] = {"resultType": b'"complete"'}
+        if call.method in CACHEABLE:
+            added |= {"ttlMs": b"0", "cacheScope": b'"private"'}
+        return Outcome(200, jsonrpc.result(call.identifier, jsonrpc.write(result | added)), verdict)
+
+    async def _bridged_request(
+        self, key: tuple[str, str, str], server: Server, identifier: bytes, method: str, body: bytes, on_message: Any
+    ) -> Incoming:
+        session = await self._bridged_session(key, server, on_message)
+        try:
+            return await session.request(identifier, method, body, on_message)
+        except SessionLost:
+            if self._bridged.get(key) is session:
+                del self._bridged[key]
+        session = await self._bridged_session(key, server, on_message)
+        return await session.request(identifier, method, body, on_message)
+
+    async def _bridged_session(self, key: tuple[str, str, str], server: Server, on_message: Any) -> UpstreamSession:
+        known = self._bridged.get(key)
+        if known is not None:
+            self._bridged.move_to_end(key)
+            return known
+        async with self._opening.setdefault(key, asyncio.Lock()):
+            known = self._bridged.get(key)
+            if known is None:
+                hello = {
+                    "protocolVersion": LEGACY_VERSIONS[0],
+                    "capabilities": {},
+                    "clientInfo": {"name": "entrepot", "version": "0.1.0"},
+                }
+                known = await open_session(self._pool, server, orjson.dumps(hello), on_message, key[2])
+                self._bridged[key] = known
+                if len(self._bridged) > MOST_BRIDGED:
+                    _, oldest = self._bridged.popitem(last=False)
+                    self._later(oldest.close())
+        self._opening.pop(key, None)
+        return known
+
+    def _later(self, work: Any) -> None:
+        """Tell a server something that nobody waits for."""
+        task = asyncio.ensure_future(_quietly(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End the sessions held for modern clients, without waiting long."""
+        sessions, self._bridged = list(self._bridged.values()), OrderedDict()
+        try:
+            async with asyncio.timeout(5):
+                await asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
+        except TimeoutError:
+            return
+
+
+async def _quietly(work: Any) -> None:
+    try:
+        await work
+    except HubError:
+        return
+
+
+def _retargeted(call: Call, target: Target) -> Fragments:
+    """The parameters under the server's own name for the target."""
+    params = dict(call.params)
+    key = "uri" if target.kind in ("resource", "template") else "name"
+    if call.method == "completion/complete":
+        reference = jsonrpc.fragments(params["ref"])
+        if not jsonrpc.same(reference.get(key), orjson.dumps(target.name)):
+            params["ref"] = Raw(jsonrpc.write(reference | {key: orjson.dumps(target.name)}))
+    elif target.name != call.name:
+        params[key] = Raw(orjson.dumps(target.name))
+    return params
+
+
+def set_caller(params: Fragments, call: Call, server: Server) -> None:
+    """Tell a server of ours who calls; drop that key from what anyone else sent."""
+    if not server.internal and CALLER not in call.meta:
+        return
+    meta = jsonrpc.mapping(jsonrpc.value(params["_meta"])) if "_meta" in params else {}
+    outside = meta.pop(CALLER, None)
+    if server.internal:
+        principal = call.principal
+        meta[CALLER] = {
+            "subject": principal.subject,
+            "name": principal.name,
+            "kind": principal.kind,
+            "scopes": sorted(principal.scopes),
+            "on_behalf_of": principal.on_behalf_of,
+            "trace": call.trace,
+            # How deep a chain of agents is; only a run's own border may count it up.
+            "depth": jsonrpc.mapping(outside).get("depth", 0) if principal.kind == "run" else 0,
+        }
+    params["_meta"] = Raw(orjson.dumps(meta))
+
+
+def _param_headers(call: Call, server: Server) -> tuple[tuple[bytes, bytes], ...]:
+    """Mirrored arguments travel on as they came; a runner's child learns whose call it is, for isolation."""
+    headers = tuple(call.param_headers.items())
+    return (*headers, (b"x-entrepot-principal", call.principal.subject.encode())) if server.address.socket else headers
+
+
+def _mirrored(target: Target, params: Fragments) -> tuple[tuple[bytes, bytes], ...]:
+    """The `Mcp-Param-*` headers of a call that came without them (SEP-2243)."""
+    if not target.param_headers or "arguments" not in params:
+        return ()
+    arguments = jsonrpc.value(params["arguments"])
+    headers: list[tuple[bytes, bytes]] = []
+    for name, path in target.param_headers:
+        found: Any = arguments
+        for step in path:
+            found = jsonrpc.mapping(found).get(step)
+        if found is not None:
+            headers.append((b"mcp-param-" + name.encode(), param_value(found)))
+    return tuple(headers)
+
+
+def param_value(found: object) -> bytes:
+    """An argument as its mirroring header says it."""
+    if isinstance(found, bool):
+        return b"true" if found else b"false"
+    return header_value(str(found))
+
+
+def _failed(identifier: bytes, incoming: Incoming) -> Outcome | None:
+    """An error that the server answered, under the client's id; None for a result."""
+    if "error" not in incoming.message.members:
+        return None
+    code, _ = jsonrpc.failure(incoming.message)
+    body = incoming.message.raw
+    if incoming.message.id != identifier or code == -32002:
+        error = jsonrpc.fragments(incoming.message.members["error"])
+        if code == -32002:
+            # "Resource not found" of older revisions; modern clients know -32602.
+            error["code"] = Raw(b"-32602")
+        body = b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (identifier, jsonrpc.write(error))
+    return Outcome(RELAYED_STATUS.get(code, 200), body, f"error {code}")
+
+
+def _result(server: Server, message: Message) -> Fragments:
+    try:
+        return jsonrpc.fragments(message.members["result"])
+    except jsonrpc.NotJson as error:
+        raise UpstreamError(f"Server {server.name!r} answered with a result that is not an object") from error
+
+
+def _legacy_form(call: Call, result: Fragments) -> Outcome:
+    """A modern result as 2025-11-25 knows it: without its new members, structured content only as an object."""
+    kept: Mapping[str, Any] = {
+        key: raw
+        for key, raw in result.items()
+        if key not in MODERN_ONLY and (key != "structuredContent" or bytes(raw).lstrip()[:1] == b"{")
+    }
+    verdict = "tool-error" if jsonrpc.same(result.get("isError"), b"true") else "ok"
+    return Outcome(200, jsonrpc.result(call.identifier, jsonrpc.write(dict(kept))), verdict)

@@ -1,0 +1,119 @@
+"""The ASGI entry of `/mcp`, `/mcp/c/{collection}` and `/mcp/s/{server}`: size, type, JSON once, then an era.
+
+Who calls is on the scope already. Whatever fails before dispatch is answered here, in JSON-RPC form.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.types import Receive, Scope, Send
+
+from hub.errors import BadRequest, HubError, NotFound, Unauthenticated
+from hub.gateway import eras
+from hub.gateway.eras import LEGACY, Head
+from hub.gateway.legacy import LegacyFace
+from hub.gateway.modern import ModernFace
+from hub.gateway.wire import ClientGone, ladder_status, parse, read_body, refusal, respond
+from hub.identity.principal import Principal
+from hub.ids import new_id
+from hub.upstream import jsonrpc
+
+log = logging.getLogger("hub.gateway")
+
+
+class UnsupportedMedia(BadRequest):
+    """The body is of a type that is not taken: a web page's form post must not run a tool (CVE-2026-33252)."""
+
+    code, status = "unsupported-media-type", 415
+
+
+class NotAcceptable(BadRequest):
+    """The caller does not take what would be answered."""
+
+    code, status = "not-acceptable", 406
+
+
+class McpEndpoint:
+    """An ASGI app for everything below `/mcp`."""
+
+    def __init__(self, modern: ModernFace, legacy: LegacyFace, max_body_bytes: int) -> None:
+        self._modern = modern
+        self._legacy = legacy
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One HTTP request."""
+        try:
+            await self._serve(scope, receive, send)
+        except ClientGone:
+            return
+        except HubError as error:
+            await respond(
+                send, error.status if error.status in (404, 406, 415) else ladder_status(error), refusal(None, error)
+            )
+        except jsonrpc.NotJson as error:
+            await respond(send, 400, refusal(None, BadRequest(f"A part of the message is not JSON: {error}")))
+        except Exception as error:
+            # The last wall: a fault of ours is one caller's 500, never a dead worker.
+            reference = new_id("err_")
+            log.exception("unexpected error %s", reference)
+            fault = HubError(
+                f"The hub failed ({type(error).__name__})", hint=f"Its log has the cause under {reference}."
+            )
+            await respond(send, 500, refusal(None, fault))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        principal = scope.get("principal")
+        if not isinstance(principal, Principal):
+            raise Unauthenticated("A token is needed", hint="Make one with `entrepot tokens create NAME`.")
+        key = endpoint_key(scope["path"])
+        head = Head.of(scope["headers"])
+        method = scope["method"]
+        if method == "POST":
+            await self._post(principal, key, head, receive, send)
+        elif method in ("GET", "DELETE") and (head.version is None or head.version in LEGACY):
+            if head.repeated:
+                raise BadRequest(f"The header {head.repeated.decode('latin-1')} was sent more than once")
+            if method == "DELETE":
+                await self._legacy.delete(principal, key, head, send)
+            elif head.session is None:
+                await _not_allowed(send)
+            else:
+                await self._legacy.stream(principal, key, head, receive, send)
+        else:
+            await _not_allowed(send)
+
+    async def _post(self, principal: Principal, key: str, head: Head, receive: Receive, send: Send) -> None:
+        if head.content_type.partition(b";")[0].strip().lower() != b"application/json":
+            raise UnsupportedMedia("The body must be application/json")
+        if not _accepts(head.accept):
+            raise NotAcceptable("The Accept header must list application/json and text/event-stream")
+        message = parse(await read_body(receive, self._max_body_bytes))
+        face = self._modern if eras.classify(head, message) == "modern" else self._legacy
+        await face.serve(principal, key, head, message, receive, send)
+
+
+def endpoint_key(path: str) -> str:
+    """The view that a path asks for: "", "c/NAME" or "s/NAME". Raises `NotFound` for any other."""
+    rest = path.removeprefix("/mcp").strip("/")
+    if not rest:
+        return ""
+    kind, _, name = rest.partition("/")
+    if kind not in ("c", "s") or not name or "/" in name:
+        raise NotFound("There is no such endpoint", hint="Try /mcp, /mcp/c/COLLECTION or /mcp/s/SERVER.")
+    return f"{kind}/{name}"
+
+
+def _accepts(accept: bytes) -> bool:
+    if accept in (b"application/json, text/event-stream", b"*/*"):
+        return True
+    types = {part.partition(b";")[0].strip().lower() for part in accept.split(b",")}
+    return b"*/*" in types or (
+        bool(types & {b"application/json", b"application/*"}) and bool(types & {b"text/event-stream", b"text/*"})
+    )
+
+
+async def _not_allowed(send: Send) -> None:
+    body = refusal(None, BadRequest("This endpoint takes POST", hint="Streams and DELETE belong to a legacy session."))
+    await respond(send, 405, body, [(b"allow", b"POST")])

@@ -1,0 +1,178 @@
+"""What a caller sees: capabilities and lists, joined from the snapshot's fragments and kept per set of scopes.
+
+Answers come from the snapshot with every server down. A page is built once per (endpoint, era, kind, scopes) and
+revision, then sent as bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from hub import __version__
+from hub.catalog.snapshot import KINDS, Era, Kind, Server, Snapshot, Target, View
+from hub.errors import InvalidParams, NotFound
+from hub.identity.principal import Principal
+from hub.policy.admission import Admission
+from hub.upstream import jsonrpc
+from hub.upstream.modern_http import META
+from hub.upstream.modern_http import VERSION as MODERN_VERSION
+
+PAGE = 1000
+"""Entries a page: enough that clients which never ask for a second page see all of a large catalog."""
+
+TTL_MILLISECONDS = 5000
+"""How long a client may keep a list unasked; with `subscriptions/listen` it hears of changes at once."""
+
+MOST_PAGES_KEPT = 512
+
+LONGEST_INSTRUCTIONS = 8000
+"""Characters of all servers' instructions together: they land in a model's context."""
+
+LISTS: Mapping[str, tuple[Kind, str]] = {
+    "tools/list": ("tool", "tools"),
+    "prompts/list": ("prompt", "prompts"),
+    "resources/list": ("resource", "resources"),
+    "resources/templates/list": ("template", "resourceTemplates"),
+}
+HUB_INFO = {"name": "entrepot", "title": "Entrepot", "version": __version__}
+
+
+class Listing:
+    """Lists and capabilities for one worker."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._kept: dict[tuple[object, ...], bytes] = {}
+        self._of: Snapshot | None = None
+
+    def view(self, snapshot: Snapshot, key: str, principal: Principal) -> View:
+        """The endpoint's content. Raises `NotFound` alike for one that is not there and one that is not allowed."""
+        view = snapshot.views.get(key)
+        if view is None or (key and not self.servers(snapshot, view, principal)):
+            raise NotFound(f"There is no endpoint /mcp/{key}", hint="`entrepot servers list` shows what there is.")
+        return view
+
+    def servers(self, snapshot: Snapshot, view: View, principal: Principal) -> list[Server]:
+        """The servers of an endpoint of which this principal may use anything."""
+        seen = {
+            target.server for targets in view.listed.values() for target in self._admission.visible(principal, targets)
+        }
+        return [
+            snapshot.servers[name]
+            for name in view.servers
+            if name in seen or self._admission.decide(principal, "tool:call", name).allow
+        ]
+
+    def page(
+        self, snapshot: Snapshot, view: View, era: Era, method: str, principal: Principal, cursor: object
+    ) -> bytes:
+        """One page of a list as a result object. Raises `InvalidParams` for a cursor that is not ours."""
+        if snapshot is not self._of:
+            self._kept, self._of = {}, snapshot
+        start = 0 if cursor is None else _offset(cursor, snapshot.revision)
+        key = (view.key, era, method, principal.scopes, start)
+        page = self._kept.get(key)
+        if page is None:
+            if len(self._kept) >= MOST_PAGES_KEPT:
+                self._kept.clear()
+            page = self._kept[key] = self._page(snapshot, view, era, method, principal, start)
+        return page
+
+    def _page(self, snapshot: Snapshot, view: View, era: Era, method: str, principal: Principal, start: int) -> bytes:
+        kind, member = LISTS[method]
+        targets: Sequence[Target] = self._admission.visible(principal, view.listed.get((era, kind), ()))
+        parts = [b'"%b":[' % member.encode(), b",".join([one.fragment for one in targets[start : start + PAGE]]), b"]"]
+        if start + PAGE < len(targets):
+            parts.append(b',"nextCursor":"%b"' % _cursor(start + PAGE, snapshot.revision))
+        if era == "modern":
+            info = orjson.dumps({META + "serverInfo": self._info(snapshot, view)})
+            parts.append(
+                b',"resultType":"complete","ttlMs":%d,"cacheScope":"private","_meta":%b' % (TTL_MILLISECONDS, info)
+            )
+        return b"{" + b"".join(parts) + b"}"
+
+    def discover(self, snapshot: Snapshot, view: View, principal: Principal) -> bytes:
+        """The result of `server/discover`."""
+        told: dict[str, Any] = {
+            "resultType": "complete",
+            "supportedVersions": [MODERN_VERSION],
+            "capabilities": self.capabilities(snapshot, view, "modern", principal),
+            "ttlMs": TTL_MILLISECONDS,
+            "cacheScope": "private",
+            "_meta": {META + "serverInfo": self._info(snapshot, view)},
+        }
+        instructions = self.instructions(snapshot, view, "modern", principal)
+        return orjson.dumps(told | ({"instructions": instructions} if instructions else {}))
+
+    def initialize(self, snapshot: Snapshot, view: View, version: str, principal: Principal) -> bytes:
+        """The result of `initialize`."""
+        told: dict[str, Any] = {
+            "protocolVersion": version,
+            "capabilities": self.capabilities(snapshot, view, "legacy", principal),
+            "serverInfo": self._info(snapshot, view, "legacy"),
+        }
+        instructions = self.instructions(snapshot, view, "legacy", principal)
+        return orjson.dumps(told | ({"instructions": instructions} if instructions else {}))
+
+    def capabilities(self, snapshot: Snapshot, view: View, era: Era, principal: Principal) -> dict[str, Any]:
+        """All that any usable server of the endpoint is capable of towards this era."""
+        merged: dict[str, Any] = {}
+        for server in self.servers(snapshot, view, principal):
+            _merge(merged, server.facts(era))
+        if not view.key.startswith("s/"):
+            # The hub's own promise: lists change when servers come and go.
+            for kind in KINDS:
+                if view.listed.get((era, kind)) or kind == "tool":
+                    name = "resources" if kind == "template" else kind + "s"
+                    merged.setdefault(name, {})["listChanged"] = True
+        if era == "legacy":
+            merged.pop("tasks", None)
+            merged.pop("extensions", None)
+        return merged
+
+    def instructions(self, snapshot: Snapshot, view: View, era: Era, principal: Principal) -> str:
+        """The server's own words; on shared endpoints each server's under its name, cut to a bound."""
+        servers = self.servers(snapshot, view, principal)
+        told = [(one.name, one.instructions.get(one.era_for(era), "")) for one in servers]
+        if view.key.startswith("s/"):
+            return told[0][1] if told else ""
+        return "\n\n".join(f"{name}: {text}" for name, text in told if text)[:LONGEST_INSTRUCTIONS]
+
+    def _info(self, snapshot: Snapshot, view: View, era: Era = "modern") -> Mapping[str, object]:
+        if not view.key.startswith("s/"):
+            return HUB_INFO
+        server = snapshot.servers[view.servers[0]]
+        return server.info.get(server.era_for(era)) or HUB_INFO
+
+
+def _merge(merged: dict[str, Any], more: Mapping[str, object]) -> None:
+    for key, value in more.items():
+        known = merged.get(key)
+        inner = jsonrpc.mapping(value)
+        if inner or value == {}:
+            into = merged[key] = dict(jsonrpc.mapping(known))
+            _merge(into, inner)
+        elif known is None or value is True:
+            merged[key] = value
+
+
+def _cursor(offset: int, revision: int) -> bytes:
+    return base64.urlsafe_b64encode(b"%d.%d" % (revision, offset))
+
+
+def _offset(cursor: object, revision: int) -> int:
+    """Where a page starts. After a change the old offset still holds roughly, which beats an error mid-list."""
+    try:
+        if not isinstance(cursor, str) or len(cursor) > 100:
+            raise ValueError
+        told, _, offset = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True).partition(b".")
+        if int(told) > revision:
+            raise ValueError
+        return max(int(offset), 0)
+    except (ValueError, binascii.Error) as error:
+        raise InvalidParams("The cursor is not one that this endpoint gave") from error

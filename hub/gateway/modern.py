@@ -1,0 +1,158 @@
+"""The modern era (2026-07-28): one POST, one request, one answer. Nothing is remembered between them.
+
+The caller's disconnect is its cancellation: what is being done for it stops, also at the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from starlette.types import Receive, Send
+
+from hub.catalog.publisher import Snapshots
+from hub.errors import HubError, InvalidParams
+from hub.gateway import eras
+from hub.gateway.calls import VERBS, Call, Calls
+from hub.gateway.eras import Head, Modern
+from hub.gateway.listing import LISTS, Listing
+from hub.gateway.subscriptions import Subscriptions
+from hub.gateway.tasks import METHODS as TASK_METHODS
+from hub.gateway.tasks import Tasks
+from hub.gateway.wire import Reply, accepted, ladder_status, refusal, respond
+from hub.identity.principal import Principal
+from hub.telemetry import tracing
+from hub.upstream import jsonrpc
+from hub.upstream.jsonrpc import Message
+
+WATCH_AFTER = 0.02
+"""Seconds before a request is watched for its caller's leaving: most are answered sooner and need no watcher."""
+
+
+class ModernFace:
+    """Serves modern POSTs."""
+
+    def __init__(
+        self, snapshots: Snapshots, listing: Listing, calls: Calls, subscriptions: Subscriptions, tasks: Tasks
+    ) -> None:
+        self._snapshots = snapshots
+        self._listing = listing
+        self._calls = calls
+        self._subscriptions = subscriptions
+        self._tasks = tasks
+
+    async def serve(
+        self, principal: Principal, key: str, head: Head, message: Message, receive: Receive, send: Send
+    ) -> None:
+        """Climb, dispatch, answer."""
+        try:
+            request = eras.climb(head, message)
+            if message.is_response or message.id is None:
+                # This revision has no client notification over HTTP; one that comes is taken and has no effect.
+                await accepted(send)
+                return
+        except HubError as error:
+            await respond(send, ladder_status(error), refusal(message.id, error))
+            return
+        reply = Reply(send)
+        work = self._dispatch(principal, key, head, message, request, reply)
+        await _unless_gone(work, receive)
+
+    async def _dispatch(
+        self, principal: Principal, key: str, head: Head, message: Message, request: Modern, reply: Reply
+    ) -> None:
+        identifier = message.id or b"null"
+        try:
+            status, body = await self._answer(principal, key, head, message, request, reply)
+        except (eras.UnknownMethod, eras.HeaderMismatch) as error:
+            status, body = ladder_status(error), refusal(identifier, error)
+        except HubError as error:
+            status, body = (error.status if error.status in (401, 403, 429) else 200), refusal(identifier, error)
+        await reply.finish(status, body)
+
+    async def _answer(
+        self, principal: Principal, key: str, head: Head, message: Message, request: Modern, reply: Reply
+    ) -> tuple[int, bytes]:
+        snapshot = self._snapshots.current
+        view = self._listing.view(snapshot, key, principal)
+        method, identifier = message.method, message.id or b"null"
+        if method in VERBS or method in TASK_METHODS:
+            if method in LEGACY_ONLY:
+                raise _unknown(method)
+            call = Call(
+                principal=principal,
+                snapshot=snapshot,
+                view=view,
+                era="modern",
+                identifier=identifier,
+                method=method,
+                params=request.params,
+                meta=request.meta,
+                name=request.name,
+                trace=tracing.follow(_text(request.meta.get("traceparent"))).id,
+                param_headers=head.params,
+            )
+            if method in TASK_METHODS:
+                outcome = await self._tasks.send(call, reply.emit)
+                return outcome.status, outcome.body
+            target = view.resolve("tool", request.name) if method == "tools/call" else None
+            if target is not None:
+                eras.check_param_headers(head, target.param_headers, request.params)
+            outcome = await self._calls.call(call, reply.emit)
+            return outcome.status, outcome.body
+        if method in LISTS:
+            cursor = jsonrpc.value(request.params["cursor"]) if "cursor" in request.params else None
+            page = self._listing.page(snapshot, view, "modern", method, principal, cursor)
+            return 200, jsonrpc.result(identifier, page)
+        if method == "server/discover":
+            return 200, jsonrpc.result(identifier, self._listing.discover(snapshot, view, principal))
+        if method == "subscriptions/listen":
+            wanted = jsonrpc.value(request.params["notifications"]) if "notifications" in request.params else None
+            if not isinstance(wanted, dict):
+                raise InvalidParams("params.notifications must be an object")
+            await self._subscriptions.listen(principal, view, identifier, jsonrpc.mapping(wanted), reply.emit)  # pyright: ignore[reportUnknownArgumentType] - any JSON object
+            return 200, b""
+        raise _unknown(method)
+
+
+LEGACY_ONLY = frozenset({"resources/subscribe", "resources/unsubscribe"})
+
+
+def _unknown(method: str) -> eras.UnknownMethod:
+    return eras.UnknownMethod(f"There is no method {method[:100]!r}")
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+async def _unless_gone(work: Awaitable[None], receive: Receive) -> None:
+    """Do `work`; when the caller leaves meanwhile, cancel it."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    watcher: asyncio.Task[None] | None = None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        if task is not None:
+            task.cancel()
+
+    def start() -> None:
+        nonlocal watcher
+        watcher = loop.create_task(watch())
+
+    timer = loop.call_later(WATCH_AFTER, start)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not gone or task is None or task.uncancel() > 0:
+            raise
+    finally:
+        timer.cancel()
+        if watcher is not None:
+            watcher.cancel()

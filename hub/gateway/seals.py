@@ -1,0 +1,48 @@
+"""State that a server hands to a client through the hub, sealed so that only the same principal can hand it back.
+
+A server binds its state to the hub's credential, which all callers share; this puts the caller back into it.
+"""
+
+from __future__ import annotations
+
+import orjson
+from msgspec import Raw
+
+from hub.errors import InvalidParams
+from hub.identity.principal import Principal
+from hub.upstream import jsonrpc
+from hub.vault.keyring import Keyring
+
+
+class Seals:
+    """Wraps `requestState` and task ids (MCP 2026-07-28: both are attacker-controlled when they come back)."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    def wrap(self, purpose: str, principal: Principal, server: str, raw: Raw | bytes) -> bytes:
+        """A JSON string that stands for `raw` towards this principal."""
+        inside = orjson.dumps([principal.acts_for, server, bytes(raw).decode()])
+        return orjson.dumps(self._keyring.seal(purpose, inside))
+
+    def unwrap(self, purpose: str, principal: Principal, server: str, raw: Raw | bytes) -> Raw:
+        """What `wrap` was given. Raises `InvalidParams` for anything else, and for another principal or server."""
+        owner, found = self.open(purpose, principal, raw)
+        if owner != server:
+            raise _foreign(purpose)
+        return Raw(found)
+
+    def open(self, purpose: str, principal: Principal, raw: Raw | bytes) -> tuple[str, bytes]:
+        """The server that a wrapped value belongs to, and the value."""
+        sealed = jsonrpc.value(raw)
+        if not isinstance(sealed, str):
+            raise _foreign(purpose)
+        told = orjson.loads(self._keyring.open(purpose, sealed))
+        if told[0] != principal.acts_for:
+            raise _foreign(purpose)
+        return str(told[1]), str(told[2]).encode()
+
+
+def _foreign(purpose: str) -> InvalidParams:
+    what = "task" if purpose == "task" else "requestState"
+    return InvalidParams(f"Unknown {what}", hint="Send back exactly what you were given, as the same caller.")

@@ -1,0 +1,216 @@
+"""Sessions of legacy clients: what the handshake fixed, and the upstream sessions opened on its behalf.
+
+A session belongs to one principal; for any other it does not exist. Clients seldom say good-bye, so idle ones
+are dropped by age and by number, with their upstream sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from hub.catalog.snapshot import Server
+from hub.errors import HubError, TooMany
+from hub.ids import new_id
+from hub.upstream import jsonrpc
+from hub.upstream.connection import Incoming, OnMessage
+from hub.upstream.jsonrpc import Message
+from hub.upstream.legacy_http import LegacySession, SessionLost
+from hub.upstream.legacy_sse import SseSession
+from hub.upstream.pool import Pool
+
+IDLE_SECONDS = 1800.0
+"""As the reference server: a client that was silent for half an hour starts anew."""
+
+MOST_SESSIONS = 20_000
+"""A session without upstreams costs about 3 KiB."""
+
+MOST_WAITING = 1000
+"""Messages held for a client's GET stream before the oldest is dropped."""
+
+UpstreamSession = LegacySession | SseSession
+
+
+class Session:
+    """One legacy client's session. `params` are those of its `initialize`, as JSON bytes."""
+
+    def __init__(self, identifier: str, subject: str, view_key: str, version: str, params: bytes, now: float) -> None:
+        self.id = identifier
+        self.subject = subject
+        self.view_key = view_key
+        self.version = version
+        self.params = params
+        told = jsonrpc.mapping(jsonrpc.value(params))
+        self.capabilities = jsonrpc.mapping(told.get("capabilities"))
+        self.client = jsonrpc.mapping(told.get("clientInfo"))
+        self.used = now
+        self.log_level = ""
+        self.upstreams: dict[str, UpstreamSession] = {}
+        self.running: dict[bytes, Callable[[Message], None]] = {}
+        """By the id of a request under way: what a cancellation of it does."""
+        self.opened = asyncio.Event()
+        """Set when an upstream session was opened, for the GET stream that follows them all."""
+        self.waiting: asyncio.Queue[bytes] = asyncio.Queue(MOST_WAITING)
+        self.listening = False
+        self._questions: dict[bytes, Callable[[Message], Any]] = {}
+        self._asked = 0
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def upstream(self, pool: Pool, server: Server, on_message: OnMessage) -> UpstreamSession:
+        """This client's session with a server, opened at first use with the client's own handshake."""
+        known = self.upstreams.get(server.name)
+        if known is not None:
+            return known
+        async with self._locks.setdefault(server.name, asyncio.Lock()):
+            known = self.upstreams.get(server.name)
+            if known is not None:
+                return known
+            fresh = await open_session(pool, server, self.params, on_message, self.subject)
+            self.upstreams[server.name] = fresh
+            if self.log_level and "logging" in server.capabilities.get("legacy", {}):
+                body = b'{"jsonrpc":"2.0","id":"level","method":"logging/setLevel","params":{"level":%b}}'
+                await fresh.request(b'"level"', "logging/setLevel", body % orjson.dumps(self.log_level), on_message)
+            self.opened.set()
+            return fresh
+
+    async def request(
+        self, pool: Pool, server: Server, identifier: bytes, method: str, body: bytes, on_message: OnMessage
+    ) -> Incoming:
+        """Ask a server within this session; a session that the server forgot is opened anew, once."""
+        upstream = await self.upstream(pool, server, on_message)
+        try:
+            return await upstream.request(identifier, method, body, on_message)
+        except SessionLost:
+            self.forget(server.name, upstream)
+        upstream = await self.upstream(pool, server, on_message)
+        return await upstream.request(identifier, method, body, on_message)
+
+    def forget(self, server: str, lost: UpstreamSession) -> None:
+        """An upstream session that is no more."""
+        if self.upstreams.get(server) is lost:
+            del self.upstreams[server]
+
+    def question(self, message: Message, answered: Callable[[Message], Any]) -> bytes:
+        """A server's request as the client is to see it. `answered` gets the client's response, under that id."""
+        identifier = message.id or b"null"
+        if identifier in self._questions:
+            # Two servers may count alike; to the client every question needs an id of its own.
+            self._asked += 1
+            identifier = b'"hub-%d"' % self._asked
+        self._questions[identifier] = answered
+        return jsonrpc.write(message.members | {"id": identifier})
+
+    async def ask(self, emit: Callable[[bytes], Any], method: str, params: bytes) -> Message:
+        """A request of the hub's own to the client, and its response."""
+        self._asked += 1
+        identifier = b'"hub-%d"' % self._asked
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+        def answered(message: Message) -> None:
+            if not future.done():
+                future.set_result(message)
+
+        self._questions[identifier] = answered
+        try:
+            await emit(jsonrpc.request(identifier, method, jsonrpc.fragments(params)))
+            return await future
+        finally:
+            self._questions.pop(identifier, None)
+
+    async def answered(self, message: Message) -> None:
+        """A response that the client posted. One to nothing that was asked is dropped."""
+        waiting = self._questions.pop(message.id or b"null", None)
+        if waiting is None:
+            return
+        done = waiting(message)
+        if done is not None:
+            await done
+
+    def tell(self, message: bytes) -> None:
+        """Something for the GET stream; the oldest is dropped when nobody reads."""
+        if self.waiting.full():
+            self.waiting.get_nowait()
+        self.waiting.put_nowait(message)
+
+    async def close(self) -> None:
+        """End the upstream sessions."""
+        upstreams, self.upstreams = list(self.upstreams.values()), {}
+        await asyncio.gather(*(upstream.close() for upstream in upstreams), return_exceptions=True)
+
+
+async def open_session(
+    pool: Pool, server: Server, params: bytes, on_message: OnMessage, subject: str
+) -> UpstreamSession:
+    """A handshake with a server over its transport."""
+    upstream = pool.upstream(server.name, server.address, server.digest)
+    if server.address.transport == "sse":
+        return await SseSession.open(upstream, params, on_message)
+    extra = ((b"x-entrepot-principal", subject.encode()),) if server.address.socket else ()
+    return await LegacySession.open(upstream, params, on_message, extra)
+
+
+class Sessions:
+    """The sessions of this worker, oldest use first."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def create(self, subject: str, view_key: str, version: str, params: bytes) -> Session:
+        """A session after a good handshake. Raises `TooMany` when every place is taken by a busy one."""
+        self.sweep()
+        if len(self._sessions) >= MOST_SESSIONS:
+            oldest = next(iter(self._sessions.values()))
+            if oldest.running or oldest.listening:
+                raise TooMany("Too many sessions are open", hint="Close sessions that are no longer used.")
+            self._drop(oldest)
+        session = Session(new_id(bits=160), subject, view_key, version, params, self._clock())
+        self._sessions[session.id] = session
+        return session
+
+    def find(self, identifier: str, subject: str, view_key: str) -> Session | None:
+        """The session of this principal at this endpoint, or None: another's session does not exist for it."""
+        session = self._sessions.get(identifier)
+        if session is None or session.subject != subject or session.view_key != view_key:
+            return None
+        session.used = self._clock()
+        self._sessions.move_to_end(identifier)
+        return session
+
+    def sweep(self) -> None:
+        """Drop sessions that were silent for too long."""
+        oldest = self._clock() - IDLE_SECONDS
+        for session in list(self._sessions.values()):
+            if session.used > oldest:
+                return
+            if not session.running and not session.listening:
+                self._drop(session)
+
+    def drop(self, session: Session) -> None:
+        """The client said good-bye."""
+        self._drop(session)
+
+    def _drop(self, session: Session) -> None:
+        self._sessions.pop(session.id, None)
+        if session.upstreams:
+            task = asyncio.create_task(session.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Close every session, without waiting long."""
+        try:
+            async with asyncio.timeout(5):
+                await asyncio.gather(*(session.close() for session in self._sessions.values()), *self._closing)
+        except (TimeoutError, HubError):
+            return
+        finally:
+            self._sessions.clear()
