@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 
-_TOKEN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]+|[^\W_]+(?:[.'_-][^\W_]+)*")
-_CJK = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
+_HAN = r"\u3400-\u9fff\uf900-\ufaff"
+_TOKEN = re.compile(rf"[{_HAN}]+|[^\W_{_HAN}]+(?:[.'_-][^\W_{_HAN}]+)*")
+_CJK = re.compile(rf"[{_HAN}]")
 
 _ENGLISH = """a about above after all also am an and any are as at be because been before being below between both but
 by can could did do does doing down during each few for from further had has have having he her here hers
