@@ -1,0 +1,1 @@
+"""Runs: started, served at their border, recorded, resumed."""

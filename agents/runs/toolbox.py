@@ -1,0 +1,106 @@
+"""Which tools a run has, under which names, and which of them may be asked again after a crash."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from agents.manifest import Manifest, matches, servers_of
+from agents.wire.hub import HubFace
+from hub.errors import HubError
+from hub.identity.principal import Principal
+from hub.identity.scopes import narrowed
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool of a run: where it lives, and the name that the agent sees."""
+
+    server: str
+    name: str
+    shown: str
+    definition: dict[str, Any]
+
+    @property
+    def address(self) -> str:
+        """`server/tool`, as manifests write it."""
+        return f"{self.server}/{self.name}"
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether calling it twice does no harm, by its own word."""
+        notes = self.definition.get("annotations") or {}
+        return bool(notes.get("readOnlyHint") or notes.get("idempotentHint"))
+
+
+@dataclass(frozen=True, slots=True)
+class Toolbox:
+    """All tools of a run, the servers that could not be asked with the reason, and the model."""
+
+    tools: tuple[Tool, ...]
+    missing: dict[str, str]
+    model: str
+
+    def find(self, name: str) -> Tool | None:
+        """By the shown name, or by `server/tool`."""
+        return next((tool for tool in self.tools if name in (tool.shown, tool.address)), None)
+
+    def missing_reason(self, name: str) -> str:
+        """Why a tool that the manifest names is not there."""
+        server = name.partition("/")[0]
+        return self.missing.get(server, "")
+
+    def record(self) -> dict[str, Any]:
+        """As JSON, for the journal."""
+        tools = [[tool.server, tool.name, tool.shown, tool.definition] for tool in self.tools]
+        return {"tools": tools, "missing": self.missing, "model": self.model}
+
+    @staticmethod
+    def restore(record: dict[str, Any]) -> Toolbox:
+        """From the journal."""
+        return Toolbox(tuple(Tool(*entry) for entry in record["tools"]), record["missing"], record["model"])
+
+
+def scopes_for(manifest: Manifest, caller: Iterable[str]) -> list[str]:
+    """What a run may do: what the manifest lists and the caller has, both."""
+    wanted = {"models" if manifest.model == "auto" else f"models:{manifest.model}"}
+    for pattern in manifest.tools:
+        # A trailing star is not a word of scopes; the border holds the run to the pattern itself.
+        server, _, tool = pattern.partition("/")
+        wanted.add(f"call:{server}" if not tool or "*" in tool else f"call:{server}/{tool}")
+    holder = Principal("run", "run", "run", frozenset(caller))
+    return sorted(narrowed(wanted, holder))
+
+
+async def collect(manifest: Manifest, hub: HubFace) -> Toolbox:
+    """Ask the hub once for all that the manifest names. What is off or denied is noted, not raised."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    missing: dict[str, str] = {}
+    for server in servers_of(manifest.tools):
+        try:
+            listed = await hub.tools(server)
+        except HubError as error:
+            missing[server] = error.message
+            continue
+        found += [
+            (server, tool)
+            for tool in listed
+            if any(matches(pattern, server, tool["name"]) for pattern in manifest.tools)
+        ]
+    counts = Counter(tool["name"] for _, tool in found)
+    tools = tuple(
+        Tool(server, tool["name"], tool["name"] if counts[tool["name"]] == 1 else f"{server}__{tool['name']}", tool)
+        for server, tool in found
+    )
+    return Toolbox(tools, missing, await _model(manifest, hub))
+
+
+async def _model(manifest: Manifest, hub: HubFace) -> str:
+    if manifest.model != "auto":
+        return manifest.model
+    try:
+        return next(iter(await hub.model_names()), "")
+    except HubError:
+        return ""
