@@ -1,1 +1,1 @@
-"""The REST face of the catalog, thin over services."""
+"""The REST face of administration: by resource, thin: admit, parse, call a service, render."""

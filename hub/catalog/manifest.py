@@ -165,9 +165,14 @@ def parse(body: bytes) -> Any:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         value = _parse_yaml(body)
-    if _too_deep(value):
-        raise TooLarge(f"The file is nested deeper than {DEEPEST} levels.")
+    check_depth(value)
     return value
+
+
+def check_depth(value: Any) -> None:
+    """Raise `TooLarge` for a value that is nested too deep to be meant."""
+    if _too_deep(value):
+        raise TooLarge(f"That is nested deeper than {DEEPEST} levels.")
 
 
 def declaration(value: Any) -> Declaration:

@@ -34,6 +34,10 @@ class RunnerClient:
         """Have this child kept; idempotent, a changed specification restarts it."""
         await self._ask("PUT", f"/children/{name}", child)
 
+    async def engine(self, name: str, spec: dict[str, Any]) -> None:
+        """Have this local engine kept; raises what the runner says is missing (weights, an extra)."""
+        await self._ask("PUT", f"/engines/{name}", spec)
+
     async def forget(self, name: str) -> None:
         """Stop a child and drop it; fine when there is none."""
         try:

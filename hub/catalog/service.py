@@ -156,8 +156,7 @@ class Catalog:
 
         Raises `Conflict` for a name that is taken, and what the probe raises for a server that cannot be used.
         """
-        event = "server:try" if dry_run else "server:add"
-        with self._audit.recording(event, principal, server=spec.name) as record:
+        with self._audit.recording("server:add", principal, server=spec.name) as record:
             self._refuse_taken(spec.name)
             row, found = await self._probed(spec, None, keep_child=not dry_run)
             if dry_run:
@@ -167,7 +166,7 @@ class Catalog:
                     await self._commit(store.Edit(servers=(row,), found={spec.name: found}), fresh=(spec.name,))
                 shown = self.show(spec.name)
             record.outcome = "ok"
-            record.detail = f"{spec.kind} {spec.address}"[:500]
+            record.detail = f"{'dry run: ' if dry_run else ''}{spec.kind} {spec.address}"[:500]
         return shown
 
     async def change(self, principal: Principal, spec: ServerSpec) -> dict[str, Any]:
@@ -210,7 +209,7 @@ class Catalog:
 
         A dry run says what would change and probes nothing. Raises what the first failing probe raises.
         """
-        with self._audit.recording("catalog:try" if dry_run else "catalog:apply", principal) as record:
+        with self._audit.recording("apply", principal) as record:
             planned = [self._planned(spec) for spec in declaration.servers]
             sets = [(self._collection_change(spec), spec) for spec in declaration.collections]
             changes = [plan.shown() for plan in planned] + [change for change, _ in sets]
@@ -219,12 +218,13 @@ class Catalog:
             if not dry_run and (due or changed_sets):
                 await self._carry_out(due, changed_sets)
             record.outcome = "ok"
-            record.detail = orjson.dumps([c for c in changes if c["action"] != "none"]).decode()[:2000]
+            told = [f"{change['action']} {change['kind']} {change['name']}" for change in changes]
+            record.detail = f"{'dry run: ' if dry_run else ''}{len(told)} declared: {', '.join(told)}"[:2000]
         return {"changes": changes, "applied": not dry_run}
 
     async def put_collection(self, principal: Principal, spec: CollectionSpec) -> dict[str, Any]:
         """Make or change a collection."""
-        with self._audit.recording("collection:put", principal, target=spec.name) as record:
+        with self._audit.recording("collection:change", principal, target=spec.name) as record:
             if self._collection_change(spec)["action"] != "none":
                 await self._commit(store.Edit(collections=(_collection_row(spec),)))
             record.outcome = "ok"
@@ -232,7 +232,7 @@ class Catalog:
 
     async def remove_collection(self, principal: Principal, name: str) -> None:
         """Forget a collection. Raises `NotFound`."""
-        with self._audit.recording("collection:remove", principal, target=name) as record:
+        with self._audit.recording("collection:change", principal, target=name) as record:
             if all(row.name != name for row in self._stored.collections):
                 raise NotFound(f"There is no collection {name!r}.")
             await self._commit(store.Edit(removed_collections=(name,)))
@@ -292,6 +292,7 @@ class Catalog:
                     results[plan.spec.name] = await self._probed(plan.spec, present, keep_child=False)
                 except HubError as error:
                     error.message = f"{plan.spec.name}: {error.message}"
+                    error.args = (error.message,)
                     failures.append(error)
                     group.cancel_scope.cancel()
 

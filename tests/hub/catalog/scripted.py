@@ -32,7 +32,9 @@ def tool(name: str, **more: Any) -> bytes:
 
 def offering(*tools: bytes, eras: tuple[Era, ...] = ("modern",), **kinds: tuple[bytes, ...]) -> Survey:
     """A survey of a server that offers these in each era."""
-    facts = {era: Facts({"tools": {}}, {"name": "scripted", "version": "1"}, "Be kind.") for era in eras}
+    facts: dict[Era, Facts] = {
+        era: Facts({"tools": {}}, {"name": "scripted", "version": "1"}, "Be kind.") for era in eras
+    }
     definitions: dict[tuple[Era, Kind], tuple[bytes, ...]] = {(era, "tool"): tools for era in eras}
     for era in eras:
         for kind, bodies in kinds.items():

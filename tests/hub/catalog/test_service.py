@@ -13,7 +13,7 @@ from hub.catalog.manifest import CollectionSpec, Declaration, ServerSpec
 from hub.catalog.models import ServerRow
 from hub.catalog.service import THE_HUB
 from hub.errors import Conflict, InvalidParams, NotFound, Unavailable, UpstreamDown
-from hub.upstream.address import Address
+from hub.upstream.address import Address, Era
 from tests.hub.catalog.scripted import ADMIN, Stage, offering, stage, tool
 
 pytestmark = pytest.mark.anyio
@@ -25,8 +25,8 @@ async def on(tmp_path: Path) -> AsyncGenerator[Stage]:
         yield made
 
 
-def listed(stage: Stage, view: str = "", era: str = "modern") -> list[str]:
-    return [target.exposed for target in stage.snapshots.current.views[view].listed.get((era, "tool"), ())]  # pyright: ignore[reportArgumentType]
+def listed(stage: Stage, view: str = "", era: Era = "modern") -> list[str]:
+    return [target.exposed for target in stage.snapshots.current.views[view].listed.get((era, "tool"), ())]
 
 
 def at(name: str, **more: object) -> ServerSpec:
@@ -146,7 +146,9 @@ async def test_a_start_needs_no_server_at_all(on: Stage) -> None:
 
 async def test_apply_is_idempotent_and_its_dry_run_shows_the_difference(on: Stage) -> None:
     on.world.servers["http://a.test/mcp"] = offering(tool("x"))
-    wanted = Declaration(servers=[at("a", headers={"X-Key": "1"})], collections=[CollectionSpec(name="c", members=["a"])])
+    wanted = Declaration(
+        servers=[at("a", headers={"X-Key": "1"})], collections=[CollectionSpec(name="c", members=["a"])]
+    )
     planned = await on.catalog.apply(ADMIN, wanted, dry_run=True)
     assert [change["action"] for change in planned["changes"]] == ["create", "create"]
     assert planned["changes"][0]["diff"]["headers.X-Key"] == {"from": "", "to": "set"}
