@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from time import perf_counter
 from typing import Any, Protocol
+
+from msgspec import Raw
 
 from hub.audit.recorder import Audit
 from hub.catalog.snapshot import Era, Kind, Server, Snapshot, Target, View
 from hub.errors import InvalidParams
 from hub.gateway.sessions import Session
+from hub.guardrails.chain import Guardrails, Phase
 from hub.identity.principal import Principal
+from hub.limits.buckets import Limits
 from hub.policy.admission import Admission, unknown
 from hub.telemetry.metrics import Metrics
 from hub.upstream import jsonrpc
@@ -83,22 +87,6 @@ class Relay(Protocol):
         ...
 
 
-class Limits(Protocol):
-    """How often a principal may call."""
-
-    def take(self, subject: str) -> None:
-        """Take one call's worth. Raises `TooMany`."""
-        ...
-
-
-class Guardrails(Protocol):
-    """Looks into payloads."""
-
-    def check(self, phase: str, payload: bytes) -> None:
-        """Raises when a guardrail refuses the payload."""
-        ...
-
-
 class Calls:
     """Everything that a call passes, in the order that security wants it."""
 
@@ -120,12 +108,21 @@ class Calls:
             target = self._admit(call, verb)
             record.server, record.target = target.server, target.name
             self._limits.take(call.principal.subject)
-            self._guardrails.check("arguments", call.params.get("arguments", b""))
+            await self._guard_arguments(call, target)
             outcome = await self._relay.send(call, call.snapshot.servers[target.server], target, emit)
-            self._guardrails.check("result", outcome.body)
+            body = await self._guardrails.run(Phase.RESULT, call.principal, target.server, target.name, outcome.body)
             record.outcome = outcome.verdict
         self._metrics.called(target.server, outcome.verdict, perf_counter() - began)
-        return outcome
+        return outcome if body is outcome.body else replace(outcome, body=body)
+
+    async def _guard_arguments(self, call: Call, target: Target) -> None:
+        raw = call.params.get("arguments")
+        if raw is None:
+            return
+        before = bytes(raw)
+        after = await self._guardrails.run(Phase.ARGUMENTS, call.principal, target.server, target.name, before)
+        if after is not before:
+            call.params["arguments"] = Raw(after)
 
     def _admit(self, call: Call, verb: Verb) -> Target:
         """The target behind the name, if this principal may have it. Denied and absent look the same."""

@@ -1,0 +1,343 @@
+"""The composition root: every part made in order, handed its collaborators and mounted. The only module that knows all.
+
+Read `Hub.__init__` from top to bottom: that is the hub. Order of what a request meets: `Authentication`, then
+`/mcp` (raw ASGI) or the routes of the REST faces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio.to_thread
+import httpx
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hub.admin_api import router
+from hub.admin_api.services import Services
+from hub.audit.indexer import Indexer
+from hub.audit.recorder import Audit
+from hub.bundled import Bundled, InternalServer
+from hub.catalog.publisher import Snapshots
+from hub.catalog.runner_client import RunnerClient
+from hub.catalog.service import Catalog
+from hub.catalog.watcher import Watcher
+from hub.db import migrate
+from hub.db.engine import Database
+from hub.db.migrate import History
+from hub.errors import HubError, Unavailable
+from hub.gateway.bridge import Bridge
+from hub.gateway.calls import Calls
+from hub.gateway.endpoint import McpEndpoint
+from hub.gateway.legacy import LegacyFace
+from hub.gateway.listing import Listing
+from hub.gateway.modern import ModernFace
+from hub.gateway.seals import Seals
+from hub.gateway.sessions import Sessions as LegacySessions
+from hub.gateway.subscriptions import Subscriptions
+from hub.gateway.tasks import Tasks
+from hub.guardrails.chain import Guardrails
+from hub.guardrails.size import Size
+from hub.identity.api_keys import ApiKeys
+from hub.identity.middleware import Authentication, LocalAdministrator
+from hub.identity.principal import LOCAL_ADMINISTRATOR
+from hub.identity.sessions import Sessions
+from hub.ids import system_clock
+from hub.inference import openai_api
+from hub.inference.registry import Models
+from hub.inference.relay import Relay
+from hub.inference.usage import Usage
+from hub.inprocess import InProcess
+from hub.limits.buckets import UNLIMITED, Limits
+from hub.policy.admission import Admission
+from hub.settings import Settings
+from hub.telemetry.health import Health
+from hub.telemetry.metrics import Metrics
+from hub.upstream.http1 import Bounds
+from hub.upstream.pool import Pool
+from hub.upstream.probe import survey
+from hub.vault.keyring import Keyring
+
+log = logging.getLogger(__name__)
+
+ANNOUNCE_SECONDS = 2.0
+"""How long a change waits for another worker to serve it; one that does not answer is restarting."""
+
+REVISIT_SECONDS = 20.0
+"""Between looks at servers that are not ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a part is handed when it is mounted."""
+
+    settings: Settings
+    api: InProcess
+    sessions: Sessions
+    database: Database
+    admission: Admission
+    audit: Audit
+
+
+class Process(Protocol):
+    """A process that `entrepot up` keeps running for a part; ready when its socket accepts."""
+
+    @property
+    def name(self) -> str:
+        """How logs call it."""
+        ...
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What is started."""
+        ...
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        ...
+
+
+class Part(Protocol):
+    """A product mounted on the hub, found under the entry point `hub.parts`."""
+
+    @property
+    def name(self) -> str:
+        """How logs call it."""
+        ...
+
+    def routes(self, context: Any) -> Sequence[BaseRoute]:
+        """What it mounts at the root."""
+        ...
+
+    @property
+    def history(self) -> History | None:
+        """The migrations of its own tables, if it has any."""
+        ...
+
+    def processes(self, settings: Settings) -> Sequence[Process]:
+        """Processes that `entrepot up` keeps running for it."""
+        ...
+
+    def internal_servers(self, settings: Settings) -> Sequence[InternalServer]:
+        """Servers of its own that belong into the catalog."""
+        ...
+
+
+class Hub:
+    """One worker. `app` serves the network, `local` the admin socket, `internal` the other workers."""
+
+    def __init__(self, settings: Settings, parts: Sequence[Part] = (), worker: int = 0) -> None:
+        self.settings = settings
+        self.worker = worker
+        self.database = Database(settings.database)
+        self.metrics = Metrics(CollectorRegistry())
+        self.audit = Audit(settings.audit_dir, f"hub-{worker}")
+        self.keyring = Keyring(self.database)
+        self.keys = ApiKeys(self.database)
+        self.sessions = Sessions(self.database, settings.url)
+        self.admission = Admission()
+        self.snapshots = Snapshots()
+        self.runner = RunnerClient(settings.runner_socket)
+        bounds = Bounds(settings.connect_seconds, settings.call_seconds, settings.max_result_bytes)
+        looking = Bounds(settings.connect_seconds, settings.list_seconds, settings.max_result_bytes)
+        self.catalog = Catalog(
+            self.database,
+            partial(survey, bounds=looking),
+            self.snapshots,
+            self.runner,
+            self.keyring,
+            self.audit,
+            package_folder=settings.home / "packages",
+            announce=self._announce,
+        )
+        self.model_relay = Relay()
+        self.models = Models(self.database, self.keyring, self.model_relay)
+        self.usage = Usage(self.metrics.registry)
+        self.bundled = Bundled(
+            settings,
+            self.catalog,
+            self.models,
+            self.keys,
+            self.runner,
+            [server for part in parts for server in part.internal_servers(settings)],
+        )
+        self._bounds = bounds
+        self._looking = looking
+        self._parts = parts
+        self._started = False
+        self.pool: Pool
+        self.app: ASGIApp
+        self.local: ASGIApp
+
+    def _assemble(self) -> None:
+        """Everything that needs the running loop: connections and the faces over them."""
+        self.pool = Pool(self._bounds)
+        listing = Listing(self.admission)
+        seals = Seals(self.keyring)
+        self.bridge = Bridge(self.pool, seals)
+        guardrails = Guardrails([Size(self.settings.max_result_bytes)])
+        limits = Limits(UNLIMITED, system_clock)
+        calls = Calls(self.admission, limits, guardrails, self.audit, self.bridge, self.metrics)
+        subscriptions = Subscriptions(self.snapshots, listing, self.admission, self.pool)
+        tasks = Tasks(self.pool, seals, self.audit)
+        self.legacy_sessions = LegacySessions(asyncio.get_running_loop().time)
+        modern = ModernFace(self.snapshots, listing, calls, subscriptions, tasks)
+        legacy = LegacyFace(self.snapshots, listing, calls, self.legacy_sessions, self.pool, self.audit)
+        mcp = McpEndpoint(modern, legacy, self.settings.max_body_bytes)
+        faces = _Faces(mcp, Starlette(routes=[]))
+        context = Context(self.settings, InProcess(faces), self.sessions, self.database, self.admission, self.audit)
+        faces.rest = Starlette(routes=self._routes(context))
+        self.app = Authentication(faces, self.keys, self.sessions, self.settings, self.metrics)
+        self.local = LocalAdministrator(faces)
+
+    def _routes(self, context: Context) -> list[BaseRoute]:
+        health = Health({"catalog": self._missing}, self.metrics)
+        services = Services(
+            settings=self.settings,
+            catalog=self.catalog,
+            keys=self.keys,
+            sessions=self.sessions,
+            admission=self.admission,
+            audit=self.audit,
+            database=self.database,
+            models=self.models,
+            runner=self.runner,
+            announce=self._announce,
+        )
+        routes: list[BaseRoute] = [*health.routes(), *router.build(services)]
+        routes += openai_api.build(
+            self.models,
+            self.model_relay,
+            decide=self.admission.decide,
+            audit=self.audit,
+            usage=self.usage,
+            max_body_bytes=self.settings.max_body_bytes,
+        )
+        for part in self._parts:
+            routes += part.routes(context)
+        return [*routes, router.fallback()]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """The life of this worker. Raises `Unavailable` when the tables are not at this program's version."""
+        if await anyio.to_thread.run_sync(migrate.pending, self.database, migrate.HUB):
+            raise Unavailable(
+                "The database is not at this program's version",
+                hint="`entrepot up` and `entrepot migrate` bring it there.",
+            )
+        await anyio.to_thread.run_sync(self.keyring.load)
+        await self.keys.load()
+        await self.catalog.load()
+        await self.models.load()
+        self._assemble()
+        self._started = True
+        async with asyncio.TaskGroup() as group:
+            owned = [group.create_task(self._follow_snapshots())]
+            if self.worker == 0:
+                owned += [
+                    group.create_task(Indexer(self.audit.folder, self.database).run_forever()),
+                    group.create_task(Watcher(self.snapshots, self.pool, self._refresh).run()),
+                    group.create_task(self._revisit()),
+                    group.create_task(self.bundled.run()),
+                ]
+            try:
+                yield
+            finally:
+                for task in owned:
+                    task.cancel()
+                await self._close()
+
+    async def _close(self) -> None:
+        await self.legacy_sessions.close()
+        await self.bridge.close()
+        self.pool.close()
+        await self.model_relay.close()
+        await self.runner.close()
+        self.audit.close()
+        self.database.close()
+
+    def _missing(self) -> str:
+        return "" if self._started else "starting"
+
+    async def _refresh(self, name: str) -> None:
+        try:
+            await self.catalog.refresh(LOCAL_ADMINISTRATOR, name)
+        except HubError as error:
+            log.warning("server %s could not be refreshed: %s", name, error.message)
+
+    async def _revisit(self) -> None:
+        """Look again at servers that were not ready, so that recovery needs nobody."""
+        while True:
+            await asyncio.sleep(REVISIT_SECONDS)
+            for row in self.catalog.list():
+                if row["enabled"] and row["state"] in ("down", "new"):
+                    await self._refresh(row["name"])
+
+    async def _follow_snapshots(self) -> None:
+        """Drop connections to servers that are gone."""
+        known: set[str] = set()
+        async for _ in self.snapshots.subscribe():
+            present = set(self.snapshots.current.servers)
+            for name in known - present:
+                self.pool.drop(name)
+                self.metrics.forget(name)
+            known = present
+
+    async def reload(self) -> None:
+        """Serve what another worker stored."""
+        await self.keys.load()
+        await self.catalog.load()
+        await self.models.load()
+
+    async def _announce(self) -> None:
+        """Have every other live worker serve the present state before the change is acknowledged."""
+        others = [
+            path for path in self.settings.run_dir.glob("worker-*.sock") if path.name != f"worker-{self.worker}.sock"
+        ]
+        await asyncio.gather(*(_reload(str(path)) for path in others))
+
+    async def internal(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI app on this worker's own socket, for the other workers."""
+        app = Starlette(routes=[Route("/reload", self._reloaded, methods=["POST"])])
+        await app(scope, receive, send)
+
+    async def _reloaded(self, _request: Any) -> Response:
+        await self.reload()
+        return Response(status_code=204)
+
+
+class _Faces:
+    """`/mcp` goes straight to its endpoint; everything else through the routes."""
+
+    def __init__(self, mcp: ASGIApp, rest: ASGIApp) -> None:
+        self._mcp = mcp
+        self.rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if path == "/mcp" or path.startswith("/mcp/"):
+            await self._mcp(scope, receive, send)
+        else:
+            await self.rest(scope, receive, send)
+
+
+async def _reload(socket: str) -> None:
+    try:
+        async with httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=socket), timeout=ANNOUNCE_SECONDS
+        ) as client:
+            await client.post("http://worker/reload")
+    except httpx.HTTPError:
+        # A worker that is starting reads the present state by itself.
+        return

@@ -1,0 +1,136 @@
+"""The processes of one installation: started together, restarted when they die, stopped together.
+
+The supervisor is single-threaded and holds nothing that matters: killed, it takes its children with it (the kernel
+tells them), and the next start finds everything in the database and the spool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hub.settings import Settings
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
+"""Seconds before a dead process is started again: doubled each time, reset once it lived for a minute."""
+
+STOP_SECONDS = 10.0
+"""From the request to stop until SIGKILL; the runner needs up to five for its children."""
+
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One process: its name, command and the descriptors that it inherits."""
+
+    name: str
+    command: tuple[str, ...]
+    descriptors: tuple[int, ...] = ()
+
+
+class Supervisor:
+    """Keeps processes running. `run` is the owner of them all."""
+
+    def __init__(self, settings: Settings, wanted: Sequence[Wanted], tell: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._wanted = wanted
+        self._tell = tell
+        self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._stopping = False
+        self.failed: dict[str, str] = {}
+        """By name, how a process ended that did not live for a second."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep everything running until `stop` is set, then end it."""
+        keepers = [asyncio.create_task(self._keep(one)) for one in self._wanted]
+        await stop.wait()
+        self._stopping = True
+        await asyncio.gather(*(self._end(process) for process in self._running.values()))
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+
+    async def _keep(self, wanted: Wanted) -> None:
+        loop = asyncio.get_running_loop()
+        pause = FIRST_PAUSE
+        while not self._stopping:
+            began = loop.time()
+            process = await self._start(wanted)
+            self._running[wanted.name] = process
+            code = await process.wait()
+            del self._running[wanted.name]
+            if self._stopping:
+                return
+            lived = loop.time() - began
+            self.failed[wanted.name] = f"exit code {code}"
+            pause = FIRST_PAUSE if lived > 60 else min(pause * 2, LONGEST_PAUSE)
+            self._tell(f"{wanted.name} ended ({_how(code)}) and is started again; see {self._log(wanted.name)}")
+            await asyncio.sleep(pause)
+
+    async def _start(self, wanted: Wanted) -> asyncio.subprocess.Process:
+        with self._log(wanted.name).open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *wanted.command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=wanted.descriptors,
+                # Of their own session, so that Ctrl-C reaches only us and the order of the end is ours.
+                start_new_session=True,
+                # No other thread runs in this process, so a function between fork and exec is safe here.
+                preexec_fn=_die_with_parent,
+            )
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        try:
+            process.terminate()
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+        except ProcessLookupError:
+            return
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    def _log(self, name: str) -> Path:
+        return self._settings.logs_dir / f"{name}.out"
+
+
+def hub_processes(settings: Settings, descriptor: int) -> list[Wanted]:
+    """The runner and the hub's workers."""
+    workers = [
+        Wanted(
+            f"hub-{worker}",
+            (sys.executable, "-m", "hub", "serve", "--worker", str(worker), "--descriptor", str(descriptor)),
+            (descriptor,),
+        )
+        for worker in range(settings.workers)
+    ]
+    return [Wanted("runner", (sys.executable, "-m", "hub.runner")), *workers]
+
+
+def _die_with_parent() -> None:
+    """The kernel sends SIGTERM when the supervisor is gone, however it went."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _how(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

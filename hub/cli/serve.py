@@ -1,0 +1,107 @@
+"""One hub worker: the app on the network's socket, on the admin socket (worker 0) and on its own (for the others)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Generator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import cast
+
+import uvicorn
+import uvloop
+from starlette.types import ASGIApp
+
+from hub.app import Hub, Part
+from hub.settings import Settings
+from hub.telemetry.logging import configure
+
+BACKLOG = 2048
+GRACE_SECONDS = 5
+KEEP_ALIVE_SECONDS = 75
+"""Longer than the minute that proxies in front commonly keep theirs, so that they close first."""
+
+
+def load_parts() -> list[Part]:
+    """The products installed beside the hub."""
+    return [cast(Part, point.load()) for point in sorted(entry_points(group="hub.parts"), key=lambda one: one.name)]
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The network's socket, to be shared by all workers."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(BACKLOG)
+    listener.set_inheritable(True)
+    return listener
+
+
+def serve(settings: Settings, worker: int, descriptor: int | None) -> None:
+    """Run one worker until told to stop. `descriptor` is a listening socket handed down by `up`."""
+    configure(settings, f"hub-{worker}")
+    listener = socket.socket(fileno=descriptor) if descriptor is not None else listen(settings.host, settings.port)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, worker, listener))
+
+
+async def _serve(settings: Settings, worker: int, listener: socket.socket) -> None:
+    hub = Hub(settings, load_parts(), worker)
+    async with hub.running():
+        servers = [(_server(hub.app), listener), (_server(hub.internal), _local(settings, f"worker-{worker}.sock"))]
+        if worker == 0:
+            servers.append((_server(hub.local), _local(settings, settings.admin_socket.name)))
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(one, stop.set)
+        tasks = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers]
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+        for server, _ in servers:
+            server.should_exit = True
+        await asyncio.gather(*tasks, return_exceptions=True)
+        stopped.cancel()
+
+
+class _Server(uvicorn.Server):
+    """Signals are handled once for all servers of this process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def _server(app: ASGIApp) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+
+
+def _local(settings: Settings, name: str) -> socket.socket:
+    """A socket in the run folder that only this user may open."""
+    path: Path = settings.run_dir / name
+    path.unlink(missing_ok=True)
+    local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        local.bind(str(path))
+    finally:
+        os.umask(before)
+    local.listen(BACKLOG)
+    return local
