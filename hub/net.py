@@ -18,7 +18,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import anyio
@@ -37,6 +37,9 @@ NAT64 = IPv6Network("64:ff9b::/96")
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 NOT_PUBLIC = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
 """Inside global unicast, yet not the public network: protocol assignments with Teredo, documentation, 6to4."""
+
+NOT_PUBLIC_4 = tuple(map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24", "100.64.0.0/10")))
+"""What `is_global` of Python 3.11 judges otherwise, or judges differently from one patch release to the next."""
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Name and port to addresses, as literals."""
@@ -113,6 +116,8 @@ def is_public(literal: str) -> bool:
         if inner is None:
             return address in GLOBAL_UNICAST and not any(address in network for network in NOT_PUBLIC)
         address = inner
+    if any(address in network for network in NOT_PUBLIC_4):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

@@ -164,14 +164,16 @@ class Audit:
     def _inherited(self) -> tuple[str, str]:
         """Where the process of this name stopped before: its last segment, and the hash to go on from."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        earlier = segments_of(self.folder, self.process)
-        if not earlier:
-            return "", ""
-        try:
-            return earlier[-1].name, ending(earlier[-1]).hash
-        except ValueError:
-            # Its tail was tampered with: begin anew and let verification say so.
-            return earlier[-1].name, ""
+        for path in reversed(segments_of(self.folder, self.process)):
+            try:
+                end = ending(path)
+            except ValueError:
+                # Its tail was tampered with: begin anew and let verification say so.
+                return path.name, ""
+            # One without a record never began (its process was killed just then), so it is no link.
+            if end.records:
+                return path.name, end.hash
+        return "", ""
 
     def _open(self, previous: str, digest: str) -> None:
         self._sequence += 1
@@ -179,7 +181,14 @@ class Audit:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         self._descriptor = os.open(self.folder / name, flags, 0o600)
         self._segment, self._hash, self._number, self._size = name, digest, 0, 0
-        self._write({"event": SEGMENT_OPEN, "previous_segment": previous, "previous_hash": digest})
+        try:
+            self._write({"event": SEGMENT_OPEN, "previous_segment": previous, "previous_hash": digest})
+        except Unavailable:
+            # A segment that never began is no link of the chain: the next one goes on from the one before it.
+            self._close()
+            (self.folder / name).unlink(missing_ok=True)
+            self._segment = previous
+            raise
 
     def _write(self, record: dict[str, object]) -> None:
         moment = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
