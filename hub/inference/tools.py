@@ -186,6 +186,8 @@ class Shim:
                 self._without_grammar.add(model.name)
                 faults.append(error.message)
                 continue
+            if not answer and "grammar" in constraint:
+                self._without_grammar.add(model.name)
             found = settled | answer
             fault = args.fault(tool.schema, found)
             if not fault:
@@ -206,7 +208,9 @@ class Shim:
             return tries
         narrow = args.constrained(tool.schema, planned.open, words)
         tries.insert(0, (_json_schema(narrow), planned.settled))
-        if model.facts.get("grammar") == "llguidance" and model.name not in self._without_grammar:
+        # An engine on a local socket is most likely our own, which knows LLGuidance; the first refusal settles it.
+        known = model.facts.get("grammar", "llguidance" if model.socket else "")
+        if known == "llguidance" and model.name not in self._without_grammar:
             tries.insert(0, ({"grammar": args.grammar(tool.schema, planned.open, words)}, planned.settled))
         return tries
 

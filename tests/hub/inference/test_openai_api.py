@@ -80,7 +80,7 @@ async def test_nobody_gets_in_without_a_principal(face: Face) -> None:
         (b"{", None),
         (b"[]", None),
         ({"model": "m"}, "messages"),
-        (ASK | {"messages": []}, "messages"),
+        (ASK | {"messages": list[Any]()}, "messages"),
         (ASK | {"messages": [{"role": "wizard"}]}, "messages.0.role"),
         (ASK | {"temperature": 3}, "temperature"),
         (ASK | {"max_tokens": 0}, "max_tokens"),
