@@ -1,0 +1,5 @@
+"""`python -m hub.runner`: the runner process."""
+
+from hub.runner.main import main
+
+main()

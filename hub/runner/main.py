@@ -1,0 +1,115 @@
+"""Composition of the runner process: settings in, a socket that answers until SIGTERM, no child left behind.
+
+A runner that is killed needs nothing from here: each child's shepherd notices by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Generator
+
+import uvicorn
+
+from hub.errors import HubError, Unavailable
+from hub.runner.api import Api
+from hub.runner.child import Place
+from hub.runner.sandbox.bubblewrap import BubblewrapSandbox
+from hub.runner.spec import Bounds, WantedFile
+from hub.runner.supervisor import Supervisor
+from hub.runner.weights import WeightStore
+from hub.settings import Settings
+
+STOP_SECONDS = 5
+"""All children are gone by then, or killed."""
+
+log = logging.getLogger("entrepot.runner")
+
+
+class Server(uvicorn.Server):
+    """Uvicorn without its signal handlers: the runner's own come first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises Unavailable when another runner holds the socket."""
+    prepare(settings)
+    bounds = Bounds()
+    place = Place(
+        sockets=settings.run_dir,
+        logs=settings.logs_dir,
+        sandbox=BubblewrapSandbox(hidden=[settings.home, settings.run_dir]),
+        starts=asyncio.Semaphore(bounds.parallel_starts),
+        bounds=bounds,
+    )
+    supervisor = Supervisor(place, WantedFile(settings.home / "runner.json"))
+    config = uvicorn.Config(
+        Api(supervisor, place.sandbox, WeightStore(settings.home / "weights")),
+        uds=str(settings.runner_socket),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=1,
+    )
+    server = Server(config)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await supervisor.start()
+    try:
+        await server.serve()
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                await supervisor.close()
+        settings.runner_socket.unlink(missing_ok=True)
+
+
+def prepare(settings: Settings) -> None:
+    """Make the folders, clear what a killed runner left. Raises Unavailable when one is alive."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    for folder in (settings.run_dir, settings.logs_dir):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+    if settings.run_dir.stat().st_uid != os.geteuid():
+        raise Unavailable(f"{settings.run_dir} belongs to another user", hint="remove it")
+    if settings.runner_socket.exists() and answers(settings):
+        raise Unavailable("a runner is running already", hint="`entrepot down` ends it")
+    settings.runner_socket.unlink(missing_ok=True)
+    for left in settings.run_dir.glob("c????????????-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def answers(settings: Settings) -> bool:
+    """Whether somebody listens on the runner's socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(str(settings.runner_socket)) == 0
+
+
+def main() -> None:
+    """Entry point of `python -m hub.runner`."""
+    settings = Settings()  # pyright: ignore[reportCallIssue]
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    os.umask(0o077)
+    try:
+        asyncio.run(serve(settings))
+    except HubError as fault:
+        log.error("%s (%s)", fault.reason, fault.hint)
+        sys.exit(1)
