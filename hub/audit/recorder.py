@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Final
+from typing import Final, Protocol
 
 import orjson
 
@@ -23,7 +23,6 @@ from hub.audit.chain import SEGMENT_OPEN, ending, seal, segments_of
 from hub.audit.indexer import Indexer
 from hub.db.engine import Database
 from hub.errors import Forbidden, HubError, Unauthenticated, Unavailable
-from hub.identity.principal import Principal
 from hub.ids import Clock, system_clock
 
 SEGMENT_BYTES = 16 * 2**20
@@ -35,6 +34,20 @@ LONGEST_FIELD = 1000
 SUBJECT_UNKNOWN = ""
 
 
+class Actor(Protocol):
+    """Whoever acts, as far as the audit cares: a `Principal`, which lives above this layer."""
+
+    @property
+    def subject(self) -> str:
+        """Unique and stable."""
+        ...
+
+    @property
+    def on_behalf_of(self) -> str:
+        """The subject that it acts for; empty when for itself."""
+        ...
+
+
 class Recording:
     """One thing being done. Set `outcome` and `detail` inside the block; `server` and `target` as they become known.
 
@@ -44,9 +57,7 @@ class Recording:
 
     __slots__ = ("_audit", "_started", "detail", "event", "outcome", "principal", "server", "target", "trace")
 
-    def __init__(
-        self, audit: Audit, event: str, principal: Principal | None, server: str, target: str, trace: str
-    ) -> None:
+    def __init__(self, audit: Audit, event: str, principal: Actor | None, server: str, target: str, trace: str) -> None:
         self._audit = audit
         self._started = 0.0
         self.event = event
@@ -108,7 +119,7 @@ class Audit:
         self._started = datetime.fromtimestamp(clock(), UTC).strftime("%Y%m%dT%H%M%S%f")
 
     def recording(
-        self, event: str, principal: Principal | None, *, server: str = "", target: str = "", trace: str = ""
+        self, event: str, principal: Actor | None, *, server: str = "", target: str = "", trace: str = ""
     ) -> Recording:
         """A `with` block around something done by `principal` (None: nobody that is known)."""
         return Recording(self, event, principal, server, target, trace)
