@@ -140,7 +140,7 @@ def application(environment: Environment) -> Application:
     server.add_tool(
         tools.list_tables,
         title="List tables",
-        description="The tables and views of one database.",
+        description="The tables and views of one database, with their kind and number of columns.",
         annotations=READS,
     )
     server.add_tool(

@@ -1,0 +1,1 @@
+"""Tests of the bundled servers, through the official client."""
