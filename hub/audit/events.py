@@ -142,6 +142,24 @@ class RunFinish(Event):
     name = "run:finish"
 
 
+class TaskGet(Event):
+    """A caller looked at a task of its own. `server` is where it runs, `target` the task there."""
+
+    name = "task:get"
+
+
+class TaskUpdate(Event):
+    """A caller answered what a task asked. `server` and `target` as for looking."""
+
+    name = "task:update"
+
+
+class TaskCancel(Event):
+    """A caller cancelled a task. `server` and `target` as for looking."""
+
+    name = "task:cancel"
+
+
 class SegmentOpen(Event):
     """A process began a segment of the spool; links it to the one before. Only in the spool, not in the index."""
 
@@ -170,5 +188,8 @@ EVENTS: tuple[type[Event], ...] = (
     ReplicasChange,
     RunStart,
     RunFinish,
+    TaskGet,
+    TaskUpdate,
+    TaskCancel,
     SegmentOpen,
 )

@@ -13,7 +13,7 @@ from hub.db.base import HubTable, UtcDateTime
 class AuditRow(HubTable, table=True):
     """One record of a segment. `segment` and `number` find it in the spool."""
 
-    __tablename__ = "audit"
+    __tablename__ = "audit"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (Index("ix_audit_at", "at"), Index("ix_audit_subject_at", "subject", "at"))
 
     segment: str = Field(primary_key=True)

@@ -14,7 +14,7 @@ from hub.ids import new_id, now
 class ApiKey(HubTable, table=True):
     """A key: shown once, kept as a SHA-256 digest (256 random bits need no slow hash)."""
 
-    __tablename__ = "api_key"
+    __tablename__ = "api_key"  # pyright: ignore[reportAssignmentType]
 
     id: str = Field(default_factory=lambda: new_id("key_"), primary_key=True)
     name: str = Field(index=True)
@@ -32,7 +32,7 @@ class ApiKey(HubTable, table=True):
 class SignInLink(HubTable, table=True):
     """A link that signs its holder in once."""
 
-    __tablename__ = "sign_in_link"
+    __tablename__ = "sign_in_link"  # pyright: ignore[reportAssignmentType]
 
     digest: str = Field(primary_key=True)
     subject: str
@@ -42,7 +42,7 @@ class SignInLink(HubTable, table=True):
 class UiSession(HubTable, table=True):
     """A browser that is signed in."""
 
-    __tablename__ = "ui_session"
+    __tablename__ = "ui_session"  # pyright: ignore[reportAssignmentType]
 
     digest: str = Field(primary_key=True)
     subject: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -300,3 +301,11 @@ def test_every_event_has_one_name_and_documentation() -> None:
     names = [event.name for event in EVENTS]
     assert len(set(names)) == len(names)
     assert all((event.__doc__ or "").endswith(".") for event in EVENTS)
+
+
+def test_every_event_that_is_recorded_is_documented() -> None:
+    root = Path(__file__).parents[3]
+    written = "".join(
+        path.read_text() for folder in ("hub", "agents", "registry") for path in root.glob(f"{folder}/**/*.py")
+    )
+    assert set(re.findall(r'\.recording\(\s*"([a-z:]+)"\s*,', written)) <= {event.name for event in EVENTS}
