@@ -29,6 +29,10 @@ LONGEST_URI = 4_096
 MOST_PROBLEMS = 200
 """Reasons kept per server: a flood of bad definitions must not become a flood of text."""
 
+LONGEST_PROBLEM = 500
+LARGEST_FACTS = 2**16
+"""Bytes of capabilities and of info, and characters of instructions: icons as data URLs are the largest seen."""
+
 NAME_KEYS: Mapping[Kind, str] = {"tool": "name", "prompt": "name", "resource": "uri", "template": "uriTemplate"}
 """The member that identifies a definition, per kind."""
 
@@ -61,7 +65,8 @@ class Found:
 def read(survey: Survey) -> Found:
     """Check every definition of a survey."""
     definitions: list[Definition] = []
-    problems = list(survey.problems)
+    problems = [problem[:LONGEST_PROBLEM] for problem in survey.problems[:MOST_PROBLEMS]]
+    facts: dict[Era, Facts] = {era: _bounded(era, said, problems) for era, said in survey.facts.items()}
     for (era, kind), bodies in survey.definitions.items():
         seen: set[str] = set()
         if len(bodies) > MOST_DEFINITIONS:
@@ -76,7 +81,7 @@ def read(survey: Survey) -> Found:
                 continue
             seen.add(definition.name)
             definitions.append(definition)
-    return Found(dict(survey.facts), tuple(definitions), tuple(problems[:MOST_PROBLEMS]), survey.transport)
+    return Found(facts, tuple(definitions), tuple(problems[:MOST_PROBLEMS]), survey.transport)
 
 
 def param_headers(definition: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -89,6 +94,23 @@ def param_headers(definition: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, 
     if isinstance(schema, dict):
         _collect_headers(cast("dict[str, Any]", schema), (), found, reachable=True)
     return tuple(found.items())
+
+
+def _bounded(era: Era, said: Facts, problems: list[str]) -> Facts:
+    """What a server says of itself, without what is too large to be carried in every snapshot."""
+    capabilities: Mapping[str, Any] = said.capabilities
+    info: Mapping[str, Any] = said.info
+    instructions = said.instructions
+    if len(orjson.dumps(capabilities)) > LARGEST_FACTS:
+        problems.append(f"{era} capabilities: larger than {LARGEST_FACTS} bytes; they were left out.")
+        capabilities = {}
+    if len(orjson.dumps(info)) > LARGEST_FACTS:
+        problems.append(f"{era} server info: larger than {LARGEST_FACTS} bytes; only name and version were kept.")
+        info = {key: str(info[key])[:200] for key in ("name", "version") if key in info}
+    if len(instructions) > LARGEST_FACTS:
+        problems.append(f"{era} instructions: longer than {LARGEST_FACTS} characters; they were cut.")
+        instructions = instructions[:LARGEST_FACTS]
+    return Facts(capabilities, info, instructions)
 
 
 class _Unfit(Exception):

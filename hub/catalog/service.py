@@ -19,6 +19,7 @@ import anyio.to_thread
 import orjson
 from pydantic import ValidationError
 
+from hub import net
 from hub.audit.recorder import Audit
 from hub.catalog import discovery, packages, rendering, store
 from hub.catalog.discovery import Definition, Found, Look
@@ -54,8 +55,15 @@ async def _tell_nobody() -> None:
     """A hub of one worker has nobody to tell."""
 
 
-async def _any_url(_url: str) -> None:
-    """Without a guard every well-formed URL is taken."""
+async def _typed_by_an_administrator(url: str) -> None:
+    """Only the form is judged: the origin that an administrator typed may be private (design §8.3).
+
+    What the server then redirects to is never followed, and URLs that it names go through `hub.net` unexempted.
+    """
+    try:
+        net.origin_of(url)
+    except net.UrlRefused as error:
+        raise InvalidParams(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +92,10 @@ class Catalog:
         *,
         package_folder: Path,
         announce: Callable[[], Awaitable[None]] = _tell_nobody,
-        check_url: Callable[[str], Awaitable[None]] = _any_url,
+        check_url: Callable[[str], Awaitable[None]] = _typed_by_an_administrator,
         publisher: Publisher | None = None,
     ) -> None:
-        """`check_url` raises for a URL that may not be reached (`hub.net`); `announce` tells the other workers."""
+        """`check_url` raises for a URL that may not be reached; `announce` tells the other workers."""
         self._database = database
         self._look = look
         self._snapshots = snapshots
