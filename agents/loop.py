@@ -244,14 +244,11 @@ def ask(state: State) -> dict[str, Any]:
     """One request to the model, with the tools that the plan has not called already."""
     planned = {call["tool"] for call in state.job["plan"]}
     offered = [tool for tool in state.job["tools"] if tool["address"] not in planned]
-    if not offered or state.asked + len(planned) + 2 >= state.job["steps"]:
-        # The last step is kept for the answer itself.
-        return {"role": "assistant", "content": ""}
-    tools = [
-        {"type": "function", "function": {key: tool[key] for key in ("name", "description", "parameters")}}
-        for tool in offered
-    ]
-    return _complete(state, {"tools": tools})
+    if offered and state.asked + 2 < state.job["steps"]:
+        functions = [{key: tool[key] for key in ("name", "description", "parameters")} for tool in offered]
+        return _complete(state, {"tools": [{"type": "function", "function": function} for function in functions]})
+    # The last steps are kept for the answer itself.
+    return _complete(state, {}) if _only_answer(state) else {"role": "assistant", "content": ""}
 
 
 def act(state: State, message: dict[str, Any]) -> bool:
@@ -277,14 +274,17 @@ def act(state: State, message: dict[str, Any]) -> bool:
 def decide(state: State, message: dict[str, Any]) -> dict[str, Any]:
     """Turn the model's last word into an output of the agent's schema."""
     text = str(message.get("content") or "").strip()
-    schema = state.job["output"]
-    only_answer = list(schema.get("properties") or {}) == ["answer"]
-    if text and only_answer:
+    if text and _only_answer(state):
         return {"answer": text}
     if text:
         state.messages.append({"role": "assistant", "content": text})
         state.messages.append({"role": "user", "content": "Give this answer in the required JSON form."})
     return _structured(state)
+
+
+def _only_answer(state: State) -> bool:
+    """Whether the output is a text and nothing else: then no constraint is needed to get it."""
+    return list(state.job["output"].get("properties") or {}) == ["answer"]
 
 
 def _structured(state: State) -> dict[str, Any]:

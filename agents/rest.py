@@ -38,6 +38,7 @@ class Rest:
                 Route("/readyz", self._ready, methods=["GET"]),
                 Route("/agents/{name}", self._put, methods=["PUT"]),
                 Route("/agents/{name}", self._remove, methods=["DELETE"]),
+                Route("/runs/{run}/end", self._end, methods=["GET"]),
                 Route("/runs/{run}/cancel", self._cancel, methods=["POST"]),
             ],
             exception_handlers={HubError: _refuse},
@@ -66,6 +67,11 @@ class Rest:
     async def _cancel(self, request: Request) -> Response:
         run = await self._service.cancel(request.path_params["run"])
         return JSONResponse(shown_run(run), status_code=202)
+
+    async def _end(self, request: Request) -> Response:
+        """Answers when the run has ended."""
+        run = await self._service.run(request.path_params["run"])
+        return JSONResponse(shown_run(await self._service.wait(run, lambda _: None)))
 
     async def _tell_hub(self) -> None:
         try:

@@ -32,6 +32,12 @@ class Running:
     worker: Worker
     hub: ScriptedHub
     client: httpx.AsyncClient
+    settings: Settings
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self.settings.agents_socket
 
     async def rpc(
         self, method: str, params: dict[str, Any] | None = None, *, tasks: bool = False, caller: Any = None
@@ -60,7 +66,7 @@ def modern(method: str, params: dict[str, Any] | None, tasks: bool = False, call
 @asynccontextmanager
 async def worker_beside(hub: ScriptedHub, home: Path) -> AsyncGenerator[Running]:
     """A whole worker in this process, its hub on a socket."""
-    settings = Settings(home=home, port=1)
+    settings = Settings.model_validate({"home": home, "port": 1})
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     (settings.run_dir / TOKEN_FILE).write_text("service-key")
     socket = settings.run_dir / "hub.sock"
@@ -71,7 +77,7 @@ async def worker_beside(hub: ScriptedHub, home: Path) -> AsyncGenerator[Running]
         await stack.enter_async_context(listening(app, settings.agents_socket))
         transport = httpx.AsyncHTTPTransport(uds=str(settings.agents_socket))
         client = httpx.AsyncClient(transport=transport, base_url="http://agents", timeout=60)
-        yield Running(app, worker, hub, await stack.enter_async_context(client))
+        yield Running(app, worker, hub, await stack.enter_async_context(client), settings)
 
 
 @pytest.fixture
