@@ -83,6 +83,7 @@ def upgrade() -> None:
         sa.Column("api_key", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("native_tools", sa.Boolean(), nullable=False),
         sa.Column("facts", sa.JSON(), nullable=False),
+        sa.Column("parameters", sa.JSON(), nullable=False),
         sa.Column("internal", sa.Boolean(), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
         sa.Column("created", hub.db.base.UtcDateTime(timezone=True), nullable=False),
