@@ -30,22 +30,30 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ENTREPOT_", frozen=True, extra="ignore")
 
     home: Path = Field(default_factory=lambda: Path.home() / ".entrepot", description="Folder that holds all state.")
-    host: str = Field("127.0.0.1", description="Address that the hub listens on.")
-    port: int = Field(4180, ge=0, le=65535, description="Port that the hub listens on.")
-    public_url: str = Field("", description="URL that clients reach the hub under, where a proxy stands in front.")
-    workers: int = Field(1, ge=1, le=64, description="Processes that serve the HTTP face.")
-    open: bool = Field(False, description="Let loopback callers in without a token. Refused on other addresses.")
-    bare: bool = Field(False, description="Start without bundled servers, agents and models.")
+    host: str = Field(default="127.0.0.1", description="Address that the hub listens on.")
+    port: int = Field(default=4180, ge=0, le=65535, description="Port that the hub listens on.")
+    public_url: str = Field(
+        default="", description="URL that clients reach the hub under, where a proxy stands in front."
+    )
+    workers: int = Field(default=1, ge=1, le=64, description="Processes that serve the HTTP face.")
+    open: bool = Field(
+        default=False, description="Let loopback callers in without a token. Refused on other addresses."
+    )
+    bare: bool = Field(default=False, description="Start without bundled servers, agents and models.")
     allowed_hosts: list[str] = Field(default_factory=list, description="Further Host names that are answered.")
     allowed_origins: list[str] = Field(default_factory=list, description="Further Origins that are answered.")
-    database_url: str = Field("", description="SQLAlchemy URL; empty means SQLite inside home.")
-    max_body_bytes: int = Field(4 * 2**20, ge=1024, description="Largest request body, in bytes.")
-    max_result_bytes: int = Field(64 * 2**20, ge=1024, description="Largest answer of a server, in bytes.")
-    connect_seconds: float = Field(10, gt=0, description="Seconds to reach a server.")
-    list_seconds: float = Field(20, gt=0, description="Seconds for a server to answer a list.")
-    call_seconds: float = Field(300, gt=0, description="Seconds for a server to answer a call; progress extends it.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
-    log_format: Literal["text", "json"] = Field("json", description="Form of the log lines.")
+    database_url: str = Field(default="", description="SQLAlchemy URL; empty means SQLite inside home.")
+    max_body_bytes: int = Field(default=4 * 2**20, ge=1024, description="Largest request body, in bytes.")
+    max_result_bytes: int = Field(default=64 * 2**20, ge=1024, description="Largest answer of a server, in bytes.")
+    connect_seconds: float = Field(default=10, gt=0, description="Seconds to reach a server.")
+    list_seconds: float = Field(default=20, gt=0, description="Seconds for a server to answer a list.")
+    call_seconds: float = Field(
+        default=300, gt=0, description="Seconds for a server to answer a call; progress extends it."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
+    log_format: Literal["text", "json"] = Field(default="json", description="Form of the log lines.")
 
     @classmethod
     def settings_customise_sources(

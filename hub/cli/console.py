@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator
 from typing import IO
 
-from hub.errors import HubError
+from hub.errors import HubError, Unavailable
 
 SPIN_AFTER = 1.0
 """Seconds after which a step shows that it is alive."""
@@ -94,6 +94,25 @@ class Step:
 def _frames() -> Generator[str]:
     while True:
         yield from "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+class NotRunning(Unavailable):
+    """No hub runs for this ENTREPOT_HOME."""
+
+
+class ToolFailed(HubError):
+    """The tool or agent answered, and its answer is an error."""
+
+    owner = "server"
+
+
+def exit_code(error: HubError) -> int:
+    """The exit code that an error ends the command with."""
+    if isinstance(error, NotRunning):
+        return 3
+    if isinstance(error, ToolFailed):
+        return 5
+    return 4 if error.status in (401, 403, 404) else 1
 
 
 def told(error: HubError) -> str:

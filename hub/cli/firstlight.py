@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
 from hub.cli.clients import configurations
 from hub.cli.console import Console
-from hub.errors import HubError, Unavailable
+from hub.errors import Unavailable
 from hub.settings import Settings
 from hub.upstream.modern_http import VERSION, envelope, header_value
 
@@ -32,15 +32,14 @@ async def first_light(settings: Settings, console: Console) -> None:
             step.note(f"{told['supportedVersions'][0]}, {len(tools)} tools")
         with console.step("Search the bundled documents") as step:
             found = await call(client, "search_documents", {"query": QUESTION, "limit": 3})
-            hits = (found.get("structuredContent") or {}).get("hits", [])
-            step.note(_first(hits))
+            step.note(_first(_objects(_object(found.get("structuredContent")).get("hits"))))
         with console.step("Ask the agent librarian"):
             answer = await call(client, "librarian", {"question": QUESTION})
     console.say()
     console.say(f"  {QUESTION}")
     for line in _spoken(answer):
         console.say(f"    {line}")
-    trace = (answer.get("_meta") or {}).get("dev.entrepot/trace", "")
+    trace = _object(answer.get("_meta")).get("dev.entrepot/trace", "")
     if trace:
         console.say(f"    trace {trace}")
 
@@ -94,8 +93,8 @@ async def rpc(client: httpx.AsyncClient, method: str, params: dict[str, Any]) ->
     answer = await client.post("/mcp", json=body, headers=headers)
     message = last_message(answer)
     if "error" in message:
-        error = message["error"]
-        raise Unavailable(str(error.get("message")), hint=str((error.get("data") or {}).get("hint", "")))
+        error = _object(message["error"])
+        raise Unavailable(str(error.get("message")), hint=str(_object(error.get("data")).get("hint", "")))
     return message.get("result", {})
 
 
@@ -147,23 +146,28 @@ async def _admin(settings: Settings) -> AsyncGenerator[httpx.AsyncClient]:
 def _first(hits: list[dict[str, Any]]) -> str:
     if not hits:
         return "nothing found"
-    citation = hits[0].get("citation") or {}
+    citation = _object(hits[0].get("citation"))
     return f"{len(hits)} passages, first from {citation.get('title') or citation.get('document')}"
 
 
 def _texts(result: dict[str, Any]) -> list[str]:
-    return [str(part.get("text", "")) for part in result.get("content", []) if part.get("type") == "text"]
+    return [str(part.get("text", "")) for part in _objects(result.get("content")) if part.get("type") == "text"]
 
 
 def _spoken(answer: dict[str, Any]) -> list[str]:
-    structured = answer.get("structuredContent") or {}
+    structured = _object(answer.get("structuredContent"))
     if "answer" not in structured:
         return _texts(answer)
     cited = [
         f"[{number}] {source.get('title') or source.get('document')} {source.get('uri', '')}".rstrip()
-        for number, source in enumerate(structured.get("citations", []), 1)
+        for number, source in enumerate(_objects(structured.get("citations")), 1)
     ]
     return [*str(structured["answer"]).splitlines(), *cited]
 
 
-__all__ = ["HubError", "call", "first_light", "rpc", "welcome"]
+def _object(found: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def _objects(found: object) -> list[dict[str, Any]]:
+    return [_object(one) for one in cast("list[object]", found)] if isinstance(found, list) else []

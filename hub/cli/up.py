@@ -11,17 +11,17 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import httpx
 
-from hub.app import Part
 from hub.audit import models as _audit_models
 from hub.catalog import models as _catalog_models
 from hub.cli.console import Console
 from hub.cli.firstlight import first_light, welcome
+from hub.cli.parts import load_parts
 from hub.cli.processes import Supervisor, Wanted, hub_processes
-from hub.cli.serve import listen, load_parts
+from hub.cli.sockets import listen
 from hub.db import migrate
 from hub.db.engine import Database
 from hub.errors import HubError, Unavailable
@@ -30,6 +30,9 @@ from hub.identity.hosts import is_loopback
 from hub.inference import models as _inference_models
 from hub.runner.weights import DEFAULT, WeightStore
 from hub.settings import Settings
+
+if TYPE_CHECKING:
+    from hub.app import Part
 
 READY_SECONDS = 60.0
 TABLES = (_audit_models, _catalog_models, _identity_models, _inference_models)
@@ -183,7 +186,7 @@ def detach(settings: Settings, arguments: list[str], console: Console) -> None:
     """The same in the background: returns when the hub is ready. Raises `Unavailable` when it does not get there."""
     _prepare_folders(settings)
     with (settings.logs_dir / "up.out").open("ab") as log:
-        child = subprocess.Popen(  # noqa: S603 - our own command
+        child = subprocess.Popen(
             [sys.executable, "-m", "hub", "up", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -26,18 +26,6 @@ class Metrics:
         self.server_state = Gauge(
             "entrepot_server_state", "1 for the state that a server is in.", ["server", "state"], registry=registry
         )
-        self.model_requests = Counter(
-            "entrepot_model_requests", "Requests to models by outcome.", ["model", "outcome"], registry=registry
-        )
-        self.model_tokens = Counter(
-            "entrepot_model_tokens",
-            "Tokens by model and direction (input, output).",
-            ["model", "direction"],
-            registry=registry,
-        )
-        self.model_seconds = Histogram(
-            "entrepot_model_seconds", "Seconds a model request took.", ["model"], buckets=SECONDS, registry=registry
-        )
         self.streams = Gauge("entrepot_streams", "Open event streams to clients, by kind.", ["kind"], registry=registry)
         self.snapshot_revision = Gauge(
             "entrepot_snapshot_revision", "Revision of the catalog that this worker serves.", registry=registry

@@ -8,38 +8,21 @@ import os
 import signal
 import socket
 from collections.abc import Generator
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import cast
 
 import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
-from hub.app import Hub, Part
+from hub.app import Hub
+from hub.cli.parts import load_parts
+from hub.cli.sockets import BACKLOG, listen
 from hub.settings import Settings
 from hub.telemetry.logging import configure
 
-BACKLOG = 2048
 GRACE_SECONDS = 5
 KEEP_ALIVE_SECONDS = 75
 """Longer than the minute that proxies in front commonly keep theirs, so that they close first."""
-
-
-def load_parts() -> list[Part]:
-    """The products installed beside the hub."""
-    return [cast(Part, point.load()) for point in sorted(entry_points(group="hub.parts"), key=lambda one: one.name)]
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """The network's socket, to be shared by all workers."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen(BACKLOG)
-    listener.set_inheritable(True)
-    return listener
 
 
 def serve(settings: Settings, worker: int, descriptor: int | None) -> None:
