@@ -22,8 +22,20 @@ def which(program: str) -> str | None:
     return shutil.which(program) or shutil.which(program, path=str(Path(sys.executable).parent))
 
 
-def command_for(spec: ServerSpec, packages: Path, find: Which = which) -> list[str]:
-    """The command of a stdio server or package. Blocks: a Python package without uv is installed below `packages`.
+def environment(folder: Path) -> dict[str, str]:
+    """Where package runners keep what they fetch: in the server's own folder, so that a restart fetches nothing."""
+    return {
+        "npm_config_cache": str(folder / ".npm"),
+        "npm_config_update_notifier": "false",
+        "UV_CACHE_DIR": str(folder / ".uv"),
+        "UV_TOOL_DIR": str(folder / ".uv-tools"),
+        "UV_LINK_MODE": "copy",
+        "UV_PYTHON_DOWNLOADS": "never",
+    }
+
+
+def command_for(spec: ServerSpec, folder: Path, find: Which = which) -> list[str]:
+    """The command of a stdio server or package. Blocks: a Python package without uv is installed into `folder`.
 
     Raises `Unavailable` when what runs the package is not on this machine, or it cannot be installed.
     """
@@ -43,18 +55,29 @@ def command_for(spec: ServerSpec, packages: Path, find: Which = which) -> list[s
         name, extras, version = python
         uv = find("uv")
         if uv is not None:
-            return [uv, "tool", "run", "--no-build", "--from", f"{name}{extras}=={version}", name, *spec.args]
-        return [str(_installed(packages, name, extras, version)), *spec.args]
+            return [
+                uv,
+                "tool",
+                "run",
+                "--python",
+                sys.executable,
+                "--no-build",
+                "--from",
+                f"{name}{extras}=={version}",
+                name,
+                *spec.args,
+            ]
+        return [str(_installed(folder, name, extras, version)), *spec.args]
     raise Unavailable(f"{reference!r} is not a package that can be started.")
 
 
-def _installed(packages: Path, name: str, extras: str, version: str) -> Path:
+def _installed(folder: Path, name: str, extras: str, version: str) -> Path:
     """The console script of a package in an environment of its own, made at first use."""
-    home = packages / f"{name}-{version}{extras.replace('[', '-').replace(']', '')}"
+    home = folder / f"{name}-{version}{extras.replace('[', '-').replace(']', '')}"
     script, complete = home / "bin" / name, home / ".complete"
     if complete.exists():
         return script
-    packages.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _run([sys.executable, "-m", "venv", "--clear", str(home)])
     # Wheels only: building from source would run the package's code here, outside any sandbox.
     wanted = f"{name}{extras}=={version}"

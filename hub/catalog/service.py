@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from hub.catalog.runner_client import STOP_SECONDS, RunnerClient
 from hub.catalog.sealing import difference, opened, sealed
 from hub.catalog.snapshot import Era, Server
 from hub.db.engine import Database
-from hub.errors import Conflict, HubError, InvalidParams, NotFound, Unavailable
+from hub.errors import Conflict, HubError, InvalidParams, NotFound, Unavailable, UpstreamTimeout
 from hub.identity.principal import Principal
 from hub.ids import new_id, now
 from hub.upstream.address import Address, Wanted
@@ -49,6 +50,9 @@ PROBES_AT_ONCE = 8
 """A file with a hundred stdio servers must not start a hundred processes at once."""
 
 CLAIM_ATTEMPTS = 5
+
+FETCH_SECONDS = 180.0
+"""For a package to be fetched and started for the first time, on a slow line."""
 
 
 async def _tell_nobody() -> None:
@@ -327,7 +331,7 @@ class Catalog:
         async with self._reachable(
             spec, spec.name if keep_child else f"{TRIAL}{new_id(bits=50)}", keep_child
         ) as address:
-            found = discovery.read(await self._look(address, spec.era))
+            found = await self._look_patiently(address, spec.era, child=spec.kind in ("stdio", "package"))
         row = _copied(present) if present else ServerRow(name=spec.name)
         row.title, row.description = spec.title, spec.description
         row.declared = sealed(spec, self._keyring)
@@ -356,6 +360,8 @@ class Catalog:
         finally:
             if not keep_it:
                 await self._runner_forgets(child)
+                if child.startswith(TRIAL):
+                    await anyio.to_thread.run_sync(_remove_folder, self._package_folder / child)
 
     @asynccontextmanager
     async def _kept_child(self, spec: ServerSpec) -> AsyncGenerator[None]:
@@ -375,18 +381,34 @@ class Catalog:
                 log.warning("child %s could not be stopped: %s", child, error.reason)
 
     async def _want(self, child: str, spec: ServerSpec) -> None:
-        command = await anyio.to_thread.run_sync(packages.command_for, spec, self._package_folder)
+        """Have the runner keep a child. Its folder is the one place that it may write to and that outlives it."""
+        folder = self._package_folder / (child if child.startswith(TRIAL) else spec.name)
+        await anyio.to_thread.run_sync(_make_folder, folder)
+        command = await anyio.to_thread.run_sync(packages.command_for, spec, folder)
+        given = {name: value.get_secret_value() for name, value in spec.env.items()}
         await self._runner.want(
             child,
             {
                 "command": command,
-                "env": {name: value.get_secret_value() for name, value in spec.env.items()},
+                "env": packages.environment(folder) | given,
+                "cwd": str(folder),
                 "sandbox": spec.sandbox,
                 "kind": "stdio",
                 "isolation": spec.isolation,
                 "start": "lazy",
+                "start_seconds": FETCH_SECONDS,
             },
         )
+
+    async def _look_patiently(self, address: Address, wanted: Wanted, *, child: bool) -> Found:
+        """A look at a server; a child gets more time than one answer may take, for it may still be fetching itself."""
+        with anyio.move_on_after(FETCH_SECONDS):
+            while child:
+                try:
+                    return discovery.read(await self._look(address, wanted))
+                except UpstreamTimeout as error:
+                    log.info("%s is still starting: %s", address.url, error.message)
+        return discovery.read(await self._look(address, wanted))
 
     async def _looked_at(self, row: ServerRow) -> store.Edit | None:
         """What a new look at a registered server brings; None when there is nothing to write."""
@@ -401,7 +423,8 @@ class Catalog:
                 elif spec.kind == "http":
                     await self._check_url(spec.url or "")
                 address = self._address(row)
-            found = discovery.read(await self._look(address, cast("Wanted", row.declared.get("era", "auto"))))
+            wanted = cast("Wanted", row.declared.get("era", "auto"))
+            found = await self._look_patiently(address, wanted, child=_is_child(row.declared))
         except HubError as error:
             if (row.state, row.reason) == ("down", error.message):
                 return None
@@ -487,6 +510,14 @@ class Catalog:
             raise InvalidParams(f"Names that begin with {TRIAL!r} are the hub's own.")
         if any(row.name == name for row in self._stored.servers):
             raise Conflict(f"There is a server {name!r} already.", hint="Choose another name, or remove it first.")
+
+
+def _make_folder(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _remove_folder(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _http_address(spec: ServerSpec, transport: Any = "http") -> Address:

@@ -223,7 +223,7 @@ async def test_a_clients_configuration_is_taken_over(api: Api) -> None:
     config = {"mcpServers": {"My Files": {"command": "npx", "args": ["-y", "server-files@1.0.0"], "env": {"N": 1}}}}
     done = (await api.ask("POST", "/import", config)).json()
     assert done["applied"] and done["changes"][0]["name"] == "my-files"
-    assert api.stage.world.children["my-files"]["env"] == {"N": "1"}
+    assert api.stage.world.children["my-files"]["env"]["N"] == "1"
     refused = await api.ask("POST", "/import", {"servers": {"x": {"command": "y", "env": {"KEY": "${input:key}"}}}})
     assert refused.status_code == 400 and "${input:key}" in refused.json()["detail"]
 

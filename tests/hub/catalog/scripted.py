@@ -114,7 +114,7 @@ def _catalog(
         runner,
         keyring,
         audit,
-        package_folder=Path("/nonexistent"),
+        package_folder=Path(database.engine.url.database or "").parent / "packages",
         announce=world.announce,
     )
 
