@@ -198,8 +198,9 @@ class BubblewrapSandbox:
         if not profile.network:
             arguments += ["--unshare-net"]
         arguments += ["--hostname", profile.hostname, "--new-session", "--die-with-parent", "--cap-drop", "ALL"]
-        if self._root:  # only so that the next link can change user; it drops these at once
-            arguments += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"]
+        if self._root:  # to enter a folder of the sandbox's user, then to become that user, who has none of them
+            for capability in ("DAC_OVERRIDE", "SETUID", "SETGID", "SETPCAP"):
+                arguments += ["--cap-add", f"CAP_{capability}"]
         else:
             user = str(PLAIN_USER)
             arguments += ["--unshare-user", "--disable-userns", "--uid", user, "--gid", user]

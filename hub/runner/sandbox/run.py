@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import anyio
+
 from hub.runner.sandbox.base import Bind, Launch, Limits, Profile, Sandbox
 from hub.runner.sandbox.watch import Watch
 
@@ -87,7 +89,8 @@ async def run_sandboxed(
             yield piece
         yield run.exit()
     finally:
-        await run.end()
+        with anyio.CancelScope(shield=True):
+            await run.end()
 
 
 class _Run:
@@ -142,6 +145,9 @@ class _Run:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REAP_SECONDS):
                 await self._process.wait()
+                for pipe in (self._process.stdout, self._process.stderr):
+                    while pipe is not None and await pipe.read(CHUNK_BYTES):
+                        pass  # unread output would keep the pipe, and its transport, open
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
