@@ -53,6 +53,12 @@ def heading(self: RendererHTML, tokens: Sequence[Token], index: int, options: Op
     return '<p class="said-heading">' if tokens[index].nesting == 1 else "</p>\n"
 
 
+def cell(self: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
+    """A table's cell without its inline style, which the pages' policy forbids."""
+    tokens[index].attrs.pop("style", None)
+    return self.renderToken(tokens, index, options, env)
+
+
 def reader() -> MarkdownIt:
     """CommonMark with tables, without raw HTML and images."""
     markdown = MarkdownIt("commonmark", {"html": False, "linkify": False, "maxNesting": 20})
@@ -61,6 +67,8 @@ def reader() -> MarkdownIt:
     markdown.add_render_rule("link_open", link_open)
     markdown.add_render_rule("heading_open", heading)
     markdown.add_render_rule("heading_close", heading)
+    markdown.add_render_rule("th_open", cell)
+    markdown.add_render_rule("td_open", cell)
     return markdown
 
 

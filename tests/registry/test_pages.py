@@ -1,3 +1,4 @@
+# ruff: noqa: E501 -- rows of data read best as rows
 """What a person gets from each page, in both languages, with its twin for programs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 -- rows of data read best as rows
 """A scripted hub for the pages: the admin API, an MCP endpoint and a model, with data as a real one has it.
 
 Only for tests of the registry; the whole hub is driven elsewhere. Every request is kept in `asked`.
@@ -74,7 +75,7 @@ FORECAST = {
     }},
     "outputSchema": {"type": "object", "properties": {"city": {"type": "string"}, "highs": {"type": "array", "items": {"type": "number"}}}},
 }  # fmt: skip
-ALERT = {
+ALERT: dict[str, Any] = {
     "name": "cancel_alert",
     "description": "Cancels a weather alert.",
     "annotations": {"destructiveHint": True},
@@ -93,7 +94,7 @@ AGENTS = [
     {"name": "librarian", "title": "Librarian", "description": "Answers from the ingested documents, with citations. Says so when they do not tell.", "model": "local", "tools": ["rag/search", "rag/read"], "limits": {"steps": 8, "tokens": 20000, "seconds": 120}, "sandbox": "agent", "enabled": True, "bundled": True, "last_run": AT},
     {"name": "operator", "title": "Operator", "description": "Reads logs and scaling state, explains what is wrong and proposes an action.", "model": "local", "tools": ["logs/search", "scaling/list"], "limits": {"steps": 12}, "sandbox": "agent", "enabled": True, "bundled": True, "last_run": None},
 ]  # fmt: skip
-MODELS = [
+MODELS: list[dict[str, Any]] = [
     {"name": "local", "kind": "chat", "description": "SmolLM2 135M, from a package: small, private, without a download.", "url": "http://runner/s/local/v1", "remote_name": "smollm2-135m", "native_tools": False, "internal": True, "enabled": True, "state": "ready", "reason": "", "facts": {"context": 8192, "parameters": "135M"}},
     {"name": "embedder", "kind": "embedding", "description": "Universal sentence encoder.", "url": "http://runner/s/embedder/v1", "remote_name": "use", "native_tools": False, "internal": True, "enabled": True, "state": "ready", "reason": "", "facts": {"dimensions": 512}},
     {"name": "qwen-32b", "kind": "chat", "description": "通义千问 32B，数据中心 GPU。", "url": "http://gpu-2.example.com:8000/v1", "remote_name": "Qwen3-32B", "native_tools": True, "internal": False, "enabled": True, "state": "down", "reason": "gpu-2.example.com:8000 did not answer within 10 s.", "facts": {}},
@@ -221,7 +222,7 @@ class ScriptedHub:
             return JSONResponse({"choices": [{"message": {"role": "assistant", "content": "Good morning, harbour."}}]})
         return self._admin(request.method, path.split("/")[1:], sent, request.query_params.get("dry_run"))
 
-    def _mcp(self, sent: dict[str, Any]) -> Response:
+    def _mcp(self, sent: Any) -> Response:
         listed = {"tools": [LIBRARIAN], "ttlMs": 0, "cacheScope": "private"}
         result = listed if sent["method"] == "tools/list" else self.result
         message = {"jsonrpc": "2.0", "id": sent["id"], "result": result}
@@ -235,7 +236,9 @@ class ScriptedHub:
         name = path[1] if len(path) > 1 else ""
         noun = path[0]
         if noun == "import":
-            changes = [{"action": "create", "kind": "server", "name": each, "diff": {}} for each in sent["mcpServers"]]
+            changes: list[dict[str, Any]] = [
+                {"action": "create", "kind": "server", "name": each, "diff": {}} for each in sent["mcpServers"]
+            ]
             return JSONResponse({"changes": changes, "applied": not dry})
         if noun == "servers" and method == "POST" and not name:
             made = server(
@@ -252,7 +255,7 @@ class ScriptedHub:
             return JSONResponse(self.chain)
         if method == "DELETE":
             return Response(status_code=204)
-        lists = {
+        lists: dict[str, list[dict[str, Any]]] = {
             "servers": self.servers, "agents": self.agents, "models": self.models, "runs": self.runs, "tokens": self.tokens,
             "audit": self.records, "collections": [{"name": "support", "title": "Support", "description": "", "members": []}],
             "logs": [{"at": AT, "source": "hub", "level": "info", "message": "ready on 127.0.0.1:4180"}, {"at": AT, "source": "child-weather", "level": "error", "message": "Traceback: timeout after 4.2 s"}],
