@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +68,8 @@ class InProcess:
         async def receive() -> Message:
             nonlocal asked
             if asked:
-                return {"type": "http.disconnect"}
+                # Nobody leaves in process; whoever waits for that is cancelled with the request.
+                await asyncio.get_running_loop().create_future()
             asked = True
             return {"type": "http.request", "body": body, "more_body": False}
 
