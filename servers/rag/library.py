@@ -85,8 +85,12 @@ class Library:
             worker.join(30)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until searches can be answered from a first full scan, or from what there is after `seconds`."""
-        self._indexed.wait(seconds)
+        """Wait until the first scan is done, `seconds` at most. Returns whether it is."""
+        return self._indexed.wait(seconds)
+
+    @property
+    def opened(self) -> bool:
+        """Whether searches can be answered from what is indexed so far."""
         return self._opened.is_set()
 
     def store(self) -> Store:

@@ -42,6 +42,8 @@ VARIABLES = (
 )
 _READY_SECONDS = 45.0
 """How long a call waits for the index; within the minute that clients commonly allow a call."""
+_INDEXING_SECONDS = 10.0
+"""How long a call waits for the rest of the first scan once the index is open; then it answers from what there is."""
 _JOB_SECONDS = 300.0
 _MAX_TEXT = 1_000_000
 
@@ -156,9 +158,10 @@ class Rag:
     async def _ready(self, context: Tools) -> None:
         if self._library.wait(0):
             return
-        async with progress(context, "Opening the document index"):
-            # abandon: a cancelled call must not hold its thread's end against the client
-            await anyio.to_thread.run_sync(self._library.wait, _READY_SECONDS, abandon_on_cancel=True)
+        seconds = _INDEXING_SECONDS if self._library.opened else _READY_SECONDS
+        async with progress(context, "Reading the documents"):
+            # abandon: a cancelled call must not wait for its thread
+            await anyio.to_thread.run_sync(self._library.wait, seconds, abandon_on_cancel=True)
         self._library.store()
 
     async def _done(self, context: Tools, message: str, job: Callable[[], T]) -> T:

@@ -69,13 +69,12 @@ async def test_questions_in_both_languages_find_their_passage_with_a_citation(st
         assert quay["page"] == 2 and quay["title"] == "Harbour Works quay safety card"
 
 
-@pytest.mark.parametrize(
-    "question",
-    ["What is the capital of Peru?", "How do I bake sourdough bread?", "秘鲁的首都是哪里？", "如何做红烧肉？"],
-)
-async def test_what_the_documents_do_not_say_is_not_found(state: Path, question: str) -> None:
+FOREIGN = ["What is the capital of Peru?", "How do I bake sourdough bread?", "秘鲁的首都是哪里？", "如何做红烧肉？"]
+
+
+async def test_what_the_documents_do_not_say_is_not_found(state: Path) -> None:
     async with serving(state) as client:
-        assert await hits(client, question) == []
+        assert [await hits(client, question) for question in FOREIGN] == [[], [], [], []]
 
 
 async def test_documents_are_listed_read_in_parts_and_offered_as_resources(state: Path) -> None:
