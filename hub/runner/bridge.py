@@ -192,14 +192,8 @@ class Bridge:
             peer.end(peer.sessions[session_id])
 
     def _key(self, scope: Scope) -> str:
-        if self._spec.isolation == "shared":
-            return ""
-        principal = header(scope, PRINCIPAL)
-        if not principal:
-            raise BadRequest(
-                f"server {self._name!r} is isolated per principal", hint=f"send the header {PRINCIPAL.decode()}"
-            )
-        return principal
+        # Without the header it is the hub that asks, for itself: discovery has a process of its own.
+        return header(scope, PRINCIPAL) if self._spec.isolation == "per-principal" else ""
 
     def _of(self, key: str) -> Peers:
         peers = self._peers.get(key)

@@ -20,12 +20,22 @@ from hub.errors import HubError, UpstreamDown
 from hub.runner.bridge import Bridge, NotModern
 from hub.runner.childlog import ChildLog
 from hub.runner.http import problem
-from hub.runner.process import Process, Usage, plain_environment
+from hub.runner.process import NETWORK, Process, Usage, passed_on, plain_environment
 from hub.runner.relay import HttpPeer, accepts, relay
 from hub.runner.replica import Replica
 from hub.runner.sandbox.base import Bind, Launch, Sandbox
 from hub.runner.sandbox.profiles import SERVER
 from hub.runner.spec import Bounds, ChildSpec
+
+CACHE = Path("/cache")
+CACHES = {
+    "XDG_CACHE_HOME": str(CACHE),
+    "npm_config_cache": str(CACHE / "npm"),
+    "npm_config_update_notifier": "false",
+    "UV_CACHE_DIR": str(CACHE / "uv"),
+    "PIP_CACHE_DIR": str(CACHE / "pip"),
+}
+"""What a package runner fetched is kept for the next start: per child, so that none can poison another's."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,10 @@ class Place:
 
     sockets: Path
     logs: Path
+    caches: Path
+    """What sandboxed children keep from one start to the next."""
+    packages: Path
+    """Packages that the hub installed, each in a folder of its own."""
     sandbox: Sandbox
     starts: asyncio.Semaphore
     bounds: Bounds
@@ -75,6 +89,7 @@ class Child:
         self.name = name
         self.spec = spec
         self._place = place
+        self._cache = place.caches / name
         self._log = ChildLog(place.logs, name, spec.env.values())
         self._face: Face = (
             Bridge(name, spec, self._start, self._log, place.starts, place.bounds)
@@ -106,6 +121,10 @@ class Child:
         await self._face.close()
         self._log.close()
 
+    def erase(self) -> None:
+        """Remove what it kept from one start to the next. Blocks."""
+        shutil.rmtree(self._cache, ignore_errors=True)
+
     def describe(self) -> dict[str, Any]:
         """The entry of `GET /children`."""
         replicas = self._face.replicas
@@ -135,14 +154,26 @@ class Child:
         if self.spec.sandbox == "trusted":
             cwd = Path(self.spec.cwd) if self.spec.cwd else None
             return Launch(argv=tuple(argv), env=plain_environment(self.spec.env), cwd=cwd)
-        binds = [Bind(folder, folder, writable=True)] if folder is not None else []
+        self._cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        binds = [Bind(self._cache, CACHE, writable=True), *self._package(argv[0])]
+        if folder is not None:
+            binds.append(Bind(folder, folder, writable=True))
         cwd = Path(self.spec.cwd) if self.spec.cwd else None
         if cwd is not None:
             binds.append(Bind(cwd, cwd, writable=True))
+        env = passed_on(NETWORK) | CACHES | self.spec.env
         try:
-            return self._place.sandbox.launch(argv, profile=SERVER, env=self.spec.env, binds=binds, cwd=cwd)
+            return self._place.sandbox.launch(argv, profile=SERVER, env=env, binds=binds, cwd=cwd)
         except HubError as fault:
             raise UpstreamDown(f"server {self.name!r} cannot be started: {fault.message}", hint=fault.hint) from fault
+
+    def _package(self, program: str) -> list[Bind]:
+        """The one installed package that the program belongs to; the folder of all of them stays hidden."""
+        path, packages = Path(program), self._place.packages
+        if not path.is_relative_to(packages) or ".." in path.parts:
+            return []
+        root = packages / path.relative_to(packages).parts[0]
+        return [Bind(root, root)]
 
     async def _keep(self) -> None:
         while True:

@@ -48,6 +48,8 @@ async def serve(settings: Settings) -> None:
     place = Place(
         sockets=settings.run_dir,
         logs=settings.logs_dir,
+        caches=settings.home / "cache",
+        packages=settings.home / "packages",
         sandbox=BubblewrapSandbox(hidden=[settings.home, settings.run_dir]),
         starts=asyncio.Semaphore(bounds.parallel_starts),
         bounds=bounds,

@@ -22,13 +22,17 @@ from hub.runner.sandbox.base import Launch
 
 SHEPHERD = Path(__file__).with_name("shepherd.py")
 
+NETWORK = (
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "npm_config_registry", "NPM_CONFIG_REGISTRY", "PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX",
+)  # fmt: skip
+"""How the outside is reached: all that a sandboxed server sees of the runner's environment."""
+
 PASSED_ON = (
     "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER",
-    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
-    "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "npm_config_registry", "npm_config_cache",
-    "PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "npm_config_cache", *NETWORK,
 )  # fmt: skip
-"""All that a child sees of the runner's environment: nothing of ours, no secret."""
+"""All that a trusted child sees of it: nothing of ours, no secret."""
 
 READ_BYTES = 2**16
 GRACE_SECONDS = 1.5
@@ -50,7 +54,12 @@ class Usage:
 
 def plain_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """The environment of an unsandboxed child: the passed-on names, then its own."""
-    return {name: os.environ[name] for name in PASSED_ON if name in os.environ} | dict(extra)
+    return passed_on(PASSED_ON) | dict(extra)
+
+
+def passed_on(names: tuple[str, ...]) -> dict[str, str]:
+    """These names of our own environment, where they are set."""
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 class Process:
@@ -103,13 +112,6 @@ class Process:
         assert self._inner.stdout is not None
         async for line in split_lines(self._inner.stdout, longest):
             yield line
-
-    async def chunks(self, stream: str) -> AsyncGenerator[bytes]:
-        """The bytes of `stdout` as they come."""
-        reader = self._inner.stdout if stream == "stdout" else self._inner.stderr
-        assert reader is not None
-        while chunk := await reader.read(READ_BYTES):
-            yield chunk
 
     def last_words(self) -> str:
         """What it printed last, redacted."""

@@ -61,7 +61,6 @@ class Replica(Generic[Thing]):
         self._not_before = 0.0
         self._starting: asyncio.Task[Thing] | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
 
     @property
     def alive(self) -> bool:
@@ -108,17 +107,6 @@ class Replica(Generic[Thing]):
         if thing is not None:
             await thing.process.stop()
         self.state = "stopped" if final else "idle"
-
-    async def keep(self) -> None:
-        """Keep it running until cancelled: for children that start at once."""
-        while True:
-            try:
-                thing = await self.open()
-                await thing.process.ended.wait()
-            except UpstreamDown:
-                if self.state == "stopped":
-                    return
-            await asyncio.sleep(max(self._not_before - time.monotonic(), 0.05))
 
     def _started(self, task: asyncio.Task[Thing]) -> None:
         self._starting = None

@@ -47,11 +47,17 @@ class Supervisor:
         return [child.describe() for _, child in sorted(self._children.items()) if of(child.spec)]
 
     async def want(self, name: str, spec: ChildSpec) -> Child:
-        """Want this child; one of the same spec is left as it is, another one is ended first."""
+        """Want this child; one of the same spec is left as it is, another one is ended first.
+
+        A spec that does not say how many replicas leaves their number to whoever has set it.
+        """
         async with self._changing:
             present = self._children.get(name)
-            if present is not None and present.spec == spec:
-                return present
+            if present is not None:
+                replicas = spec.replicas if "replicas" in spec.model_fields_set else present.spec.replicas
+                spec = spec.model_copy(update={"replicas": replicas})
+                if present.spec == spec.model_copy(update={"replicas": present.spec.replicas}):
+                    return self._scaled(present, replicas)
             if present is not None:
                 del self._children[name]
                 await present.close()
@@ -66,6 +72,7 @@ class Supervisor:
             del self._children[name]
             self._save()
             await child.close()
+            await asyncio.to_thread(child.erase)
 
     async def restart(self, name: str) -> None:
         """End the child; it starts again as its spec says. Raises NotFound."""
@@ -78,10 +85,13 @@ class Supervisor:
     async def scale(self, name: str, replicas: int) -> Child:
         """Set the number of replicas. Raises NotFound."""
         async with self._changing:
-            child = self.child(name)
+            return self._scaled(self.child(name), replicas)
+
+    def _scaled(self, child: Child, replicas: int) -> Child:
+        if child.spec.replicas != replicas:
             child.scale(replicas)
             self._save()
-            return child
+        return child
 
     def _save(self) -> None:
         self._file.save({name: child.spec for name, child in self._children.items()})
