@@ -146,6 +146,8 @@ def work(border: Border, entry: str) -> None:
 
 def main() -> int:
     """Set the endpoints up, work, and report what went wrong where the result would have gone."""
+    # The runner begins to stream with the first line, and only then notices that its client has left.
+    print("started", flush=True)
     path = os.environ["ENTREPOT_BORDER"]
     border = Border(path)
     entry = os.environ.get("ENTREPOT_ENTRY", "")

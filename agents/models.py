@@ -21,7 +21,7 @@ class AgentsTable(SQLModel):
 class Agent(AgentsTable, table=True):
     """An agent: its manifest as given."""
 
-    __tablename__ = "agent"
+    __tablename__ = "agent"  # pyright: ignore[reportAssignmentType]
 
     name: str = Field(primary_key=True)
     manifest: dict[str, Any] = Field(sa_column=Column(Json, nullable=False))
@@ -33,7 +33,7 @@ class Agent(AgentsTable, table=True):
 class Run(AgentsTable, table=True):
     """One execution of an agent, with the manifest that it started with: later changes do not reach it."""
 
-    __tablename__ = "run"
+    __tablename__ = "run"  # pyright: ignore[reportAssignmentType]
 
     id: str = Field(default_factory=lambda: new_id("run_"), primary_key=True)
     agent: str = Field(index=True)
@@ -66,7 +66,7 @@ class Run(AgentsTable, table=True):
 class Step(AgentsTable, table=True):
     """One request of a run to a model or a tool: written before it is sent, completed with its answer."""
 
-    __tablename__ = "step"
+    __tablename__ = "step"  # pyright: ignore[reportAssignmentType]
 
     run: str = Field(primary_key=True, foreign_key="run.id")
     number: int = Field(primary_key=True)

@@ -14,6 +14,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from agents.border import listening
+from agents.runs.sandbox import Sandboxes
 from agents.wire.face import CALLER, META, MODERN, TASKS
 from agents.wire.hub import HubAddress
 from agents.worker import TOKEN_FILE, Worker
@@ -64,7 +65,7 @@ def modern(method: str, params: dict[str, Any] | None, tasks: bool = False, call
 
 
 @asynccontextmanager
-async def worker_beside(hub: ScriptedHub, home: Path) -> AsyncGenerator[Running]:
+async def worker_beside(hub: ScriptedHub, home: Path, sandboxes: Sandboxes | None = None) -> AsyncGenerator[Running]:
     """A whole worker in this process, its hub on a socket."""
     settings = Settings.model_validate({"home": home, "port": 1})
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ async def worker_beside(hub: ScriptedHub, home: Path) -> AsyncGenerator[Running]
     socket = settings.run_dir / "hub.sock"
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(listening(hub.app(), socket))
-        worker = Worker(settings, HubAddress("http://hub", str(socket)), PlainSandboxes())
+        worker = Worker(settings, HubAddress("http://hub", str(socket)), sandboxes or PlainSandboxes())
         app = await stack.enter_async_context(worker.running())
         await stack.enter_async_context(listening(app, settings.agents_socket))
         transport = httpx.AsyncHTTPTransport(uds=str(settings.agents_socket))
