@@ -7,14 +7,16 @@ stdio, TCP or a unix socket, in both protocol eras. The client for the platform'
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import traceback
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -263,9 +265,25 @@ def _unix_listener(path: Path):
         path.unlink(missing_ok=True)
 
 
+class _HttpServer(uvicorn.Server):
+    """Ends on a signal without raising it again, as uvicorn would: what is around the server must still be closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        loop = asyncio.get_running_loop()
+        caught = (signal.SIGINT, signal.SIGTERM)
+        for number in caught:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in caught:
+                loop.remove_signal_handler(number)
+
+
 async def _serve_http(app: Any, listener: socket.socket) -> None:
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=3, lifespan="on")
-    await uvicorn.Server(config).serve(sockets=[listener])
+    await _HttpServer(config).serve(sockets=[listener])
 
 
 def _parser(name: str, about: str, variables: Sequence[Variable]) -> argparse.ArgumentParser:
