@@ -12,4 +12,5 @@ async def search(visit: Visit) -> Page:
     """GET /logs."""
     typed = {name: visit.query.get(name, "").strip() for name in ("source", "query")}
     answer = await visit.hub.get("/logs", **typed, limit=200)
-    return Page("pages/logs.html", Logs(read(tuple[Line, ...], answer, "lines"), typed), "logs.title")
+    lines = read(tuple[Line, ...], answer, "lines")[::-1]  # the API tells the newest last
+    return Page("pages/logs.html", Logs(lines, typed), "logs.title")
