@@ -22,16 +22,14 @@ def which(program: str) -> str | None:
     return shutil.which(program) or shutil.which(program, path=str(Path(sys.executable).parent))
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """Where package runners keep what they fetch: in the server's own folder, so that a restart fetches nothing."""
-    return {
-        "npm_config_cache": str(folder / ".npm"),
-        "npm_config_update_notifier": "false",
-        "UV_CACHE_DIR": str(folder / ".uv"),
-        "UV_TOOL_DIR": str(folder / ".uv-tools"),
-        "UV_LINK_MODE": "copy",
-        "UV_PYTHON_DOWNLOADS": "never",
-    }
+ENVIRONMENT = {
+    "UV_SYSTEM_CERTS": "1",
+    "UV_LINK_MODE": "copy",
+    "UV_PYTHON_DOWNLOADS": "never",
+    "npm_config_update_notifier": "false",
+}
+"""For every child, under what was declared: the machine's own certificates, as behind a company's proxy; no downloads
+of interpreters."""
 
 
 def command_for(spec: ServerSpec, folder: Path, find: Which = which) -> list[str]:

@@ -381,24 +381,23 @@ class Catalog:
                 log.warning("child %s could not be stopped: %s", child, error.reason)
 
     async def _want(self, child: str, spec: ServerSpec) -> None:
-        """Have the runner keep a child. Its folder is the one place that it may write to and that outlives it."""
+        """Have the runner keep a child."""
         folder = self._package_folder / (child if child.startswith(TRIAL) else spec.name)
-        await anyio.to_thread.run_sync(_make_folder, folder)
         command = await anyio.to_thread.run_sync(packages.command_for, spec, folder)
         given = {name: value.get_secret_value() for name, value in spec.env.items()}
-        await self._runner.want(
-            child,
-            {
-                "command": command,
-                "env": packages.environment(folder) | given,
-                "cwd": str(folder),
-                "sandbox": spec.sandbox,
-                "kind": "stdio",
-                "isolation": spec.isolation,
-                "start": "lazy",
-                "start_seconds": FETCH_SECONDS,
-            },
-        )
+        wanted: dict[str, Any] = {
+            "command": command,
+            "env": packages.ENVIRONMENT | given,
+            "sandbox": spec.sandbox,
+            "kind": "stdio",
+            "isolation": spec.isolation,
+            "start": "lazy",
+            "start_seconds": FETCH_SECONDS,
+        }
+        if command[0].startswith(f"{folder}/"):
+            # Installed by us, so the sandbox must be shown where.
+            wanted["cwd"] = str(folder)
+        await self._runner.want(child, wanted)
 
     async def _look_patiently(self, address: Address, wanted: Wanted, *, child: bool) -> Found:
         """A look at a server; a child gets more time than one answer may take, for it may still be fetching itself."""
@@ -510,10 +509,6 @@ class Catalog:
             raise InvalidParams(f"Names that begin with {TRIAL!r} are the hub's own.")
         if any(row.name == name for row in self._stored.servers):
             raise Conflict(f"There is a server {name!r} already.", hint="Choose another name, or remove it first.")
-
-
-def _make_folder(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def _remove_folder(folder: Path) -> None:
