@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from agents.runs.toolbox import Toolbox
 from agents.wire.face import Face, Progress, ToolCall, read_body
+from agents.wire.shapes import listing, mapping
 from hub.errors import BadRequest, HubError, InvalidParams, NotFound
 
 MODEL_PATHS = ("/v1/chat/completions", "/v1/embeddings")
@@ -117,17 +118,17 @@ def as_stream(answer: dict[str, Any]) -> bytes:
     choices = [
         {
             "index": choice.get("index", 0),
-            "delta": _delta(choice.get("message") or {}),
+            "delta": _delta(mapping(choice.get("message"))),
             "finish_reason": choice.get("finish_reason"),
         }
-        for choice in answer.get("choices") or []
+        for choice in map(mapping, listing(answer.get("choices")))
     ]
     chunk = answer | {"object": "chat.completion.chunk", "choices": choices}
     return b"data: " + orjson.dumps(chunk) + b"\n\ndata: [DONE]\n\n"
 
 
 def _delta(message: dict[str, Any]) -> dict[str, Any]:
-    calls = [call | {"index": index} for index, call in enumerate(message.get("tool_calls") or [])]
+    calls = [call | {"index": index} for index, call in enumerate(map(mapping, listing(message.get("tool_calls"))))]
     return message | ({"tool_calls": calls} if calls else {})
 
 
@@ -167,7 +168,7 @@ async def _json(receive: Receive) -> dict[str, Any]:
         raise BadRequest("The body is not JSON.") from error
     if not isinstance(body, dict):
         raise BadRequest("The body is not an object.")
-    return body
+    return mapping(body)  # pyright: ignore[reportUnknownArgumentType]
 
 
 async def _reply(send: Send, status: int, body: bytes, kind: str = "application/json") -> None:

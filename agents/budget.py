@@ -6,6 +6,7 @@ from typing import Any
 
 from agents.manifest import Limits
 from agents.runs.records import Usage
+from agents.wire.shapes import mapping
 from hub.errors import HubError
 
 
@@ -40,12 +41,10 @@ class Budget:
 
 def usage_of(response: dict[str, Any]) -> Usage:
     """What a model's answer says that it used; nothing where it does not say."""
-    told = response.get("usage")
-    if not isinstance(told, dict):
-        return Usage()
+    told = mapping(response.get("usage"))
     return Usage(_number(told, "prompt_tokens"), _number(told, "completion_tokens"), float(told.get("cost") or 0))
 
 
-def _number(told: dict[Any, Any], name: str) -> int:
+def _number(told: dict[str, Any], name: str) -> int:
     value = told.get(name)
     return value if isinstance(value, int) else 0

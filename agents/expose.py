@@ -13,6 +13,7 @@ from agents.models import Run
 from agents.runs.records import Records
 from agents.runs.service import Caller, RunService
 from agents.wire.face import Progress, ToolCall
+from agents.wire.shapes import listing, mapping
 from hub.errors import HubError, InvalidParams, NotFound, UpstreamTimeout
 
 POLL_MILLISECONDS = 1_000
@@ -103,10 +104,9 @@ def in_words(output: dict[str, Any]) -> str:
     if not isinstance(answer, str):
         return orjson.dumps(output, option=orjson.OPT_INDENT_2).decode()
     lines = [answer]
-    for number, citation in enumerate(output.get("citations") or [], 1):
-        if isinstance(citation, dict):
-            where = [str(citation[key]) for key in ("title", "section", "path", "lines") if citation.get(key)]
-            lines.append(f"[{number}] {' · '.join(where)}" if where else f"[{number}]")
+    for number, citation in enumerate(map(mapping, listing(output.get("citations"))), 1):
+        where = [str(citation[key]) for key in ("title", "section", "path", "lines") if citation.get(key)]
+        lines.append(f"[{number}] {' · '.join(where)}")
     rest = {key: value for key, value in output.items() if key not in ("answer", "citations", "found")}
     if rest:
         lines.append(orjson.dumps(rest, option=orjson.OPT_INDENT_2).decode())

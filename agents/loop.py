@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 Send = Callable[[str, dict[str, Any]], "tuple[int, dict[str, Any]]"]
 """Posts JSON to a path of the border; the status and the JSON of its answer."""
@@ -53,10 +53,10 @@ class State:
 
     job: dict[str, Any]
     send: Send
-    messages: list[dict[str, Any]] = field(default_factory=list)
-    passages: list[Passage] = field(default_factory=list)
-    evidence: list[str] = field(default_factory=list)
-    unavailable: list[str] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    passages: list[Passage] = field(default_factory=list[Passage])
+    evidence: list[str] = field(default_factory=list[str])
+    unavailable: list[str] = field(default_factory=list[str])
     asked: int = 0
 
     @property
@@ -116,7 +116,7 @@ def follow_plan(state: State) -> None:
                 raise Failed(text or f"The planned call of {call['tool']} failed.")
         elif call.get("passages"):
             state.passages += passages_in(result, call["passages"])
-            if not state.passages and (result.get("structuredContent") or {}).get("indexing"):
+            if not state.passages and _mapping(result.get("structuredContent")).get("indexing"):
                 state.unavailable.append("The documents are still being read; ask again in a while.")
         else:
             state.evidence.append(f"## {call['tool']}\n{text[:EVIDENCE_CHARACTERS]}")
@@ -125,10 +125,10 @@ def follow_plan(state: State) -> None:
 def filled(template: Any, given: dict[str, Any]) -> Any:
     """The template with `{{input.NAME}}` replaced; a text that is nothing else takes the value's own type."""
     if isinstance(template, dict):
-        members = {key: filled(value, given) for key, value in template.items()}
+        members = {key: filled(value, given) for key, value in _mapping(cast("object", template)).items()}
         return {key: value for key, value in members.items() if value is not None}
     if isinstance(template, list):
-        return [filled(value, given) for value in template]
+        return [filled(value, given) for value in cast("list[Any]", template)]
     if not isinstance(template, str):
         return template
     whole = re.fullmatch(r"\{\{\s*input\.(\w+)\s*\}\}", template)
@@ -139,12 +139,11 @@ def filled(template: Any, given: dict[str, Any]) -> Any:
 
 def passages_in(result: dict[str, Any], key: str) -> list[Passage]:
     """The passages that a tool's structured answer lists under `key`."""
-    listed = (result.get("structuredContent") or {}).get(key) or []
+    listed = _listing(_mapping(result.get("structuredContent")).get(key))
     found: list[Passage] = []
-    for entry in listed:
+    for entry in map(_mapping, listed):
         text = next((entry[name] for name in PASSAGE_KEYS if isinstance(entry.get(name), str)), "")
-        cited = entry.get("citation")
-        source = cited if isinstance(cited, dict) else {k: v for k, v in entry.items() if k not in PASSAGE_KEYS}
+        source = _mapping(entry.get("citation")) or {k: v for k, v in entry.items() if k not in PASSAGE_KEYS}
         if text.strip():
             found.append(Passage(text.strip(), source))
     return found
@@ -217,7 +216,7 @@ def _not_found(state: State) -> dict[str, Any]:
 
 
 def _fit(state: State, text: str, used: list[Passage], *, found: bool = True) -> dict[str, Any]:
-    known = state.job["output"].get("properties") or {}
+    known = _mapping(state.job["output"].get("properties"))
     output: dict[str, Any] = {"answer": text}
     if "citations" in known:
         output["citations"] = [passage.source | {"quote": passage.text[:300]} for passage in used]
@@ -253,18 +252,18 @@ def ask(state: State) -> dict[str, Any]:
 
 def act(state: State, message: dict[str, Any]) -> bool:
     """Run the tool calls of a message; whether there were any."""
-    calls = message.get("tool_calls") or []
+    calls = _listing(message.get("tool_calls"))
     if not calls:
         return False
     state.messages.append({"role": "assistant", "content": message.get("content") or "", "tool_calls": calls})
-    for call in calls:
-        wanted = call.get("function") or {}
+    for call in map(_mapping, calls):
+        wanted = _mapping(call.get("function"))
         try:
-            arguments = json.loads(wanted.get("arguments") or "{}")
+            arguments = _mapping(json.loads(wanted.get("arguments") or "{}"))
         except ValueError:
             text = "The arguments are not JSON."
         else:
-            text = _text(call_tool(state, str(wanted.get("name")), arguments if isinstance(arguments, dict) else {}))
+            text = _text(call_tool(state, str(wanted.get("name")), arguments))
         state.messages.append(
             {"role": "tool", "tool_call_id": call.get("id", ""), "content": text[:EVIDENCE_CHARACTERS]}
         )
@@ -292,12 +291,12 @@ def _structured(state: State) -> dict[str, Any]:
     wanted = {"type": "json_schema", "json_schema": {"name": "output", "strict": True, "schema": state.job["output"]}}
     text = str(_complete(state, {"response_format": wanted, "max_tokens": 2 * ANSWER_TOKENS}).get("content") or "")
     try:
-        output = json.loads(text)
+        output: object = json.loads(text)
     except ValueError as error:
         raise Failed("The model's answer was not complete JSON.") from error
     if not isinstance(output, dict):
         raise Failed("The model's answer was not a JSON object.")
-    return output
+    return _mapping(cast("object", output))
 
 
 # --- the border -------------------------------------------------------------------------------------------------
@@ -315,22 +314,22 @@ def _complete(state: State, extra: dict[str, Any]) -> dict[str, Any]:
     status, answer = state.send("/v1/chat/completions", body)
     if status != 200:
         error = answer.get("error")
-        told = error.get("message") if isinstance(error, dict) else error
+        told = _mapping(error).get("message") or error
         raise Failed(f"The model could not be asked: {told or status}")
-    choices = answer.get("choices") or []
+    choices = _listing(answer.get("choices"))
     if not choices:
         raise Failed("The model gave no answer.")
-    return choices[0].get("message") or {}
+    return _mapping(_mapping(choices[0]).get("message"))
 
 
 def call_tool(state: State, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """One tool call over MCP; a protocol error comes back as a tool error."""
     state.asked += 1
-    meta = {
+    meta: dict[str, Any] = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": {},
     }
-    params = {"name": name, "arguments": arguments, "_meta": meta}
+    params: dict[str, Any] = {"name": name, "arguments": arguments, "_meta": meta}
     _, answer = state.send("/mcp", {"jsonrpc": "2.0", "id": state.asked, "method": "tools/call", "params": params})
     if "error" in answer:
         told = answer["error"].get("message", "")
@@ -339,8 +338,20 @@ def call_tool(state: State, name: str, arguments: dict[str, Any]) -> dict[str, A
 
 
 def _text(result: dict[str, Any]) -> str:
-    parts = [part.get("text", "") for part in result.get("content") or [] if part.get("type") == "text"]
+    parts = [
+        str(part.get("text", ""))
+        for part in map(_mapping, _listing(result.get("content")))
+        if part.get("type") == "text"
+    ]
     text = "\n".join(part for part in parts if part)
     if not text and result.get("structuredContent") is not None:
         text = json.dumps(result["structuredContent"], ensure_ascii=False)
     return text
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _listing(value: object) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []

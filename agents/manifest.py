@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import yaml
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
+from jsonschema.exceptions import SchemaError, best_match  # pyright: ignore[reportUnknownVariableType]
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hub.errors import BadRequest
@@ -72,7 +72,7 @@ class Manifest(BaseModel):
             "required": ["answer"],
         }
     )
-    limits: Limits = Limits()
+    limits: Limits = Field(default_factory=lambda: Limits.model_validate({}))
     sandbox: Literal["agent"] = "agent"
     plan: tuple[PlannedCall, ...] = ()
     read_only: bool = Field(False, description="Whether a run changes nothing outside itself.")
@@ -140,6 +140,13 @@ def matches(pattern: str, server: str, tool: str) -> bool:
     if not wanted or wanted == tool:
         return True
     return wanted.endswith("*") and tool.startswith(wanted[:-1])
+
+
+def fault_of(validator: Draft202012Validator, value: Any) -> str:
+    """What is most wrong with a value under a schema; empty when it fits."""
+    # best_match is untyped in its library.
+    wrong: Any = best_match(validator.iter_errors(value))  # pyright: ignore[reportUnknownVariableType]
+    return f"{wrong.json_path}: {wrong.message}" if wrong is not None else ""
 
 
 def servers_of(patterns: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import orjson
 from starlette.applications import Starlette
@@ -18,6 +19,7 @@ from agents.manifest import Manifest, parse
 from agents.runs.records import Records, shown_agent, shown_run
 from agents.runs.service import RunService
 from agents.wire.hub import HubAdmin
+from agents.wire.shapes import mapping
 from hub.errors import BadRequest, HubError
 
 log = logging.getLogger("agents.rest")
@@ -84,11 +86,11 @@ class Rest:
 def read_agent(body: bytes) -> tuple[Manifest, bool]:
     """A manifest, bare or as `{"manifest": ..., "enabled": ...}`. Raises `BadRequest`."""
     try:
-        read = orjson.loads(body)
+        read: dict[str, Any] = mapping(orjson.loads(body))
     except orjson.JSONDecodeError:
         return parse(body), True
-    if isinstance(read, dict) and isinstance(read.get("manifest"), dict):
-        return parse(read["manifest"]), bool(read.get("enabled", True))
+    if manifest := mapping(read.get("manifest")):
+        return parse(manifest), bool(read.get("enabled", True))
     return parse(read), True
 
 

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 
 from agents.border import Border, listening
 from agents.budget import Budget, LimitReached, usage_of
-from agents.manifest import Manifest
+from agents.manifest import Manifest, fault_of
 from agents.models import Run
 from agents.runs.journal import Answered, Diverged, Journal, Request
 from agents.runs.live import LiveRuns
@@ -29,6 +28,7 @@ from agents.runs.records import Records
 from agents.runs.sandbox import Sandboxes, job_for, killed
 from agents.runs.toolbox import Tool, Toolbox, collect
 from agents.wire.hub import HubAddress, HubAdmin, HubFace
+from agents.wire.shapes import mapping
 from hub.errors import HubError, NotFound
 
 log = logging.getLogger("agents.runs")
@@ -215,17 +215,16 @@ class Execution:
         """Take the answer, if it fits the output schema; once more after a fault, then the run fails honestly."""
         if self._ending.done():
             return {"accepted": True}
-        if fault := body.get("error"):
-            self._end(Ending("failed", error=str(fault)[:LONGEST_ERROR]))
+        if told := body.get("error"):
+            self._end(Ending("failed", error=str(told)[:LONGEST_ERROR]))
             return {"accepted": True}
         output = body.get("output")
-        # best_match is untyped beyond its errors' iterator.
-        wrong = best_match(self._schema.iter_errors(output))  # pyright: ignore[reportUnknownVariableType]
-        if wrong is None:
+        wrong = fault_of(self._schema, output)
+        if not wrong:
             self._end(Ending("done", output))
             return {"accepted": True}
         self._offered += 1
-        fault = f"{wrong.json_path}: {wrong.message}"[:LONGEST_ERROR]
+        fault = wrong[:LONGEST_ERROR]
         if self._offered >= CHANCES:
             self._end(Ending("failed", error=f"The agent's answer does not fit its output schema: {fault}"))
         return {"accepted": False, "fault": fault, "last": self._offered >= CHANCES}
@@ -272,7 +271,7 @@ async def _never() -> Answered:
 
 
 def _doing(tool: Tool) -> str:
-    title: str = tool.definition.get("title") or (tool.definition.get("annotations") or {}).get("title") or ""
+    title: str = tool.definition.get("title") or mapping(tool.definition.get("annotations")).get("title") or ""
     return f"{title or tool.name.replace('_', ' ')} ({tool.address})"
 
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 
-from agents.manifest import Manifest
+from agents.manifest import Manifest, fault_of
 from agents.models import Run
 from agents.runs.live import LiveRuns
 from agents.runs.records import FINISHED, Records
@@ -69,10 +68,8 @@ class RunService:
         """Store a run and queue it; durable when this returns. Raises `InvalidParams` and `Forbidden`."""
         kept = await self._agent(agent)
         manifest = Manifest.model_validate(kept)
-        # best_match is untyped beyond its errors' iterator.
-        wrong = best_match(Draft202012Validator(manifest.input).iter_errors(dict(given)))  # pyright: ignore[reportUnknownVariableType]
-        if wrong is not None:
-            raise InvalidParams(f"The agent's input does not fit: {wrong.json_path}: {wrong.message}")
+        if wrong := fault_of(Draft202012Validator(manifest.input), dict(given)):
+            raise InvalidParams(f"The agent's input does not fit: {wrong}")
         parent = await self._parent(caller)
         if parent and parent.depth + 1 >= DEEPEST:
             raise Forbidden(f"Agents may call agents {DEEPEST} deep; this call would be deeper.")

@@ -9,6 +9,7 @@ from typing import Any
 
 from agents.manifest import Manifest, matches, servers_of
 from agents.wire.hub import HubFace
+from agents.wire.shapes import mapping
 from hub.errors import HubError
 from hub.identity.principal import Principal
 from hub.identity.scopes import narrowed
@@ -31,7 +32,7 @@ class Tool:
     @property
     def repeatable(self) -> bool:
         """Whether calling it twice does no harm, by its own word."""
-        notes = self.definition.get("annotations") or {}
+        notes = mapping(self.definition.get("annotations"))
         return bool(notes.get("readOnlyHint") or notes.get("idempotentHint"))
 
 

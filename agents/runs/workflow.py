@@ -66,7 +66,7 @@ class Engine:
 
     def __init__(self, settings: Settings, around: Surroundings) -> None:
         DBOS(
-            config=DBOSConfig(
+            config=DBOSConfig(  # pyright: ignore[reportCallIssue] - its TypedDict names fewer keys than it takes
                 name="entrepot-agents",
                 system_database_url=system_database(settings),
                 application_version=SHAPE,

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from agents.wire.shapes import mapping
 from hub.errors import BadRequest, HubError, InvalidParams, TooLarge
 from hub.ids import new_id
 
@@ -108,7 +109,7 @@ class Face:
     ) -> None:
         method: str = message["method"]
         params: dict[str, Any] = message.get("params") or {}
-        meta: dict[str, Any] = params.get("_meta") or {}
+        meta = mapping(params.get("_meta"))
         session = headers.get("mcp-session-id", "")
         spoken = headers.get("mcp-protocol-version", "")
         if "id" not in message:
@@ -131,7 +132,7 @@ class Face:
         match method:
             case "server/discover":
                 told = {"instructions": self._instructions} if self._instructions else {}
-                capabilities = {"tools": {"listChanged": False}, "extensions": {TASKS: {}}}
+                capabilities: dict[str, Any] = {"tools": {"listChanged": False}, "extensions": {TASKS: {}}}
                 return (
                     complete
                     | told
@@ -181,8 +182,8 @@ class Face:
         receive: Receive,
         send: Send,
     ) -> None:
-        arguments = params.get("arguments") or {}
-        if not isinstance(params.get("name"), str) or not isinstance(arguments, dict):
+        arguments = mapping(params.get("arguments"))
+        if not isinstance(params.get("name"), str) or not isinstance(params.get("arguments") or {}, dict):
             raise InvalidParams("A call needs a name, and arguments that are an object.")
         call = ToolCall(params["name"], arguments, meta.get(CALLER) or {}, modern and _declares_tasks(meta))
         said: asyncio.Queue[str] = asyncio.Queue()
@@ -251,8 +252,8 @@ class Reply:
             return 200, fault(self._identifier, HubError("The call broke inside the platform; its log says why."))
         result = work.result()
         if self._info is not None:
-            meta = {f"{META}serverInfo": self._info} | (result.get("_meta") or {})
-            result = {"resultType": "complete"} | result | {"_meta": meta}
+            meta: dict[str, Any] = {f"{META}serverInfo": self._info} | mapping(result.get("_meta"))
+            result: dict[str, Any] = {"resultType": "complete"} | result | {"_meta": meta}
         return 200, _answer(self._identifier, result)
 
     async def _progress(self, message: str) -> None:
@@ -299,10 +300,10 @@ async def read_body(receive: Receive, largest: int = LARGEST_BODY) -> bytes:
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
-        message = orjson.loads(body)
+        message = mapping(orjson.loads(body))
     except orjson.JSONDecodeError as error:
         raise BadRequest("The body is not JSON.") from error
-    if not isinstance(message, dict) or not isinstance(message.get("method"), str):
+    if not isinstance(message.get("method"), str):
         raise BadRequest("The body is not a single JSON-RPC request.")
     if not isinstance(message.get("params") or {}, dict):
         raise InvalidParams("params must be an object.")
@@ -322,8 +323,8 @@ def _check_envelope(headers: Mapping[str, str], method: str, meta: dict[str, Any
 
 
 def _declares_tasks(meta: Mapping[str, Any]) -> bool:
-    capabilities = meta.get(f"{META}clientCapabilities") or {}
-    return TASKS in (capabilities.get("extensions") or {})
+    capabilities = mapping(meta.get(f"{META}clientCapabilities"))
+    return TASKS in mapping(capabilities.get("extensions"))
 
 
 async def _until_gone(receive: Receive) -> None:

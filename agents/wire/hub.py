@@ -17,6 +17,7 @@ import httpx
 import orjson
 
 from agents.wire.face import META, MODERN
+from agents.wire.shapes import mapping
 from hub.errors import Forbidden, HubError, NotFound, OutcomeUnknown, Unavailable, UpstreamDown, UpstreamError
 
 CONNECT_SECONDS = 10.0
@@ -84,10 +85,9 @@ class HubFace:
         """Post to an OpenAI-compatible path; the answer's status and JSON, errors included."""
         answer = await self._send("POST", path, orjson.dumps(body))
         try:
-            content = orjson.loads(answer.content)
+            return answer.status_code, mapping(orjson.loads(answer.content))
         except orjson.JSONDecodeError as error:
             raise UpstreamError(f"The hub's answer ({answer.status_code}) to {path} is not JSON.") from error
-        return answer.status_code, content if isinstance(content, dict) else {"data": content}
 
     async def _rpc(self, server: str, method: str, params: dict[str, Any], name: str = "") -> dict[str, Any]:
         meta = {
@@ -189,13 +189,11 @@ class HubAdmin:
 def refusal(answer: httpx.Response) -> HubError:
     """A refusing HTTP answer as an error: who may not, what is not there, or what failed."""
     try:
-        told = orjson.loads(answer.content)
+        told = mapping(orjson.loads(answer.content))
     except orjson.JSONDecodeError:
         told = {}
     said: Any = told.get("detail") or told.get("message") or told.get("error") or told.get("title") or ""
-    if isinstance(said, dict):
-        said = said.get("message", "")
-    message = str(said) or f"The hub answered {answer.status_code}."
+    message = str(mapping(said).get("message") or said) or f"The hub answered {answer.status_code}."
     kind = {401: Forbidden, 403: Forbidden, 404: NotFound}.get(answer.status_code, UpstreamError)
     return kind(message)
 
@@ -209,11 +207,10 @@ def _message(answer: httpx.Response) -> dict[str, Any]:
     """The JSON-RPC answer, whether it came as JSON or at the end of a stream."""
     try:
         if not answer.headers.get("content-type", "").startswith("text/event-stream"):
-            content = orjson.loads(answer.content)
-            return content if isinstance(content, dict) else {}
+            return mapping(orjson.loads(answer.content))
         for event in reversed(answer.text.replace("\r\n", "\n").split("\n\n")):
             text = "\n".join(line[5:].lstrip() for line in event.split("\n") if line.startswith("data:"))
-            content = orjson.loads(text) if text else {}
+            content = mapping(orjson.loads(text)) if text else {}
             if "result" in content or "error" in content:
                 return content
     except orjson.JSONDecodeError as error:

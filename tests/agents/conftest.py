@@ -56,7 +56,7 @@ class Running:
 
 def modern(method: str, params: dict[str, Any] | None, tasks: bool = False, caller: Any = None) -> dict[str, Any]:
     """A request of 2026-07-28 as the hub sends it."""
-    meta = {
+    meta: dict[str, Any] = {
         f"{META}protocolVersion": MODERN,
         f"{META}clientCapabilities": {"extensions": {TASKS: {}}} if tasks else {},
         CALLER: caller or CALLER_TOLD,

@@ -1,3 +1,4 @@
+# pyright: basic
 """first light."""
 
 from __future__ import annotations
