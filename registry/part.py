@@ -52,18 +52,5 @@ class Registry:
         """All pages and static files, at the root."""
         return routes_of(Screens(context.settings, context.api, context.sessions))
 
-    @property
-    def history(self) -> None:
-        """None: the pages keep nothing."""
-        return None
-
-    def processes(self, settings: Settings) -> tuple[()]:
-        """None: the pages are served by the hub's own workers."""
-        return ()
-
-    def internal_servers(self, settings: Settings) -> tuple[()]:
-        """None: the pages offer no tools."""
-        return ()
-
 
 part = Registry()
