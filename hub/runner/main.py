@@ -16,6 +16,7 @@ import sys
 from collections.abc import Generator
 
 import uvicorn
+import uvloop
 
 from hub.errors import HubError, Unavailable
 from hub.runner.api import Api
@@ -62,6 +63,8 @@ async def serve(settings: Settings) -> None:
         ws="none",
         lifespan="off",
         access_log=False,
+        server_header=False,
+        date_header=False,
         log_config=None,
         timeout_graceful_shutdown=1,
     )
@@ -111,7 +114,8 @@ def main() -> None:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     os.umask(0o077)
     try:
-        asyncio.run(serve(settings))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
     except HubError as fault:
         log.error("%s (%s)", fault.reason, fault.hint)
         sys.exit(1)

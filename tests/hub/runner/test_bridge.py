@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import orjson
 import pytest
 
-from tests.hub.runner.harness import Client, RunnerProcess, events, script, text_of
+from tests.hub.runner.harness import META, Client, RunnerProcess, events, script, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -207,3 +209,48 @@ async def test_replicas_share_the_sessions(client: Client) -> None:
 def ask_call(request_id: int) -> dict[str, object]:
     """A call during which the server asks."""
     return {"id": request_id, "method": "tools/call", "params": {"name": "ask"}}
+
+
+async def test_a_listen_carries_the_callers_id_and_its_end_cancels_it(client: Client, runner: RunnerProcess) -> None:
+    await client.want("new", script("new"))
+    async with listen(client, "mine") as listening:
+        stream = events(listening)
+        assert subscription(await anext(stream)) == "mine"
+        await client.modern("new", "tools/call", {"name": "change"}, 2)
+        changed = await anext(stream)
+        assert (changed["method"], subscription(changed)) == ("notifications/tools/list_changed", "mine")
+    with anyio.fail_after(10):
+        while "cancelled int" not in (runner.home / "logs" / "child-new.log").read_text():
+            await anyio.sleep(0.02)
+
+
+async def test_a_listen_that_the_server_ends_ends_with_a_result(client: Client) -> None:
+    await client.want("new", script("new"))
+    async with listen(client, 5) as listening:
+        stream = events(listening)
+        await anext(stream)
+        await client.modern("new", "tools/call", {"name": "finish"}, 2)
+        last = await anext(stream)
+        assert last["id"] == 5
+        assert last["result"]["resultType"] == "complete"
+        assert [more async for more in stream] == []
+
+
+async def test_a_modern_only_server_refuses_a_handshake_by_name(client: Client) -> None:
+    await client.want("new", script("new"))
+    answer = await client.http.post("/s/new/mcp", json={"jsonrpc": "2.0", "id": 5, "method": "initialize"})
+    assert answer.status_code == 503
+    assert "'new' refused to be initialized" in answer.json()["error"]["message"]
+    assert (await client.modern("new", "tools/call", {"name": "change"})).status_code == 200
+
+
+def listen(client: Client, request_id: Any) -> Any:
+    """An open `subscriptions/listen`."""
+    params = {"notifications": {"toolsListChanged": True}, "_meta": META}
+    body = {"jsonrpc": "2.0", "id": request_id, "method": "subscriptions/listen", "params": params}
+    return client.http.stream("POST", "/s/new/mcp", json=body, headers={"mcp-protocol-version": "2026-07-28"})
+
+
+def subscription(message: dict[str, Any]) -> Any:
+    """The listen that a notification belongs to."""
+    return message["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"]
