@@ -106,7 +106,8 @@ class Replica(Generic[Thing]):
             self._watch = None
         if thing is not None:
             await thing.process.stop()
-        self.state = "stopped" if final else "idle"
+        if final:  # else somebody may have opened it again meanwhile
+            self.state = "stopped"
 
     def _started(self, task: asyncio.Task[Thing]) -> None:
         self._starting = None
