@@ -92,7 +92,13 @@ class Replica(Generic[Thing]):
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
             self._starting.add_done_callback(self._started)
-        return await asyncio.shield(self._starting)
+        starting = self._starting
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            if not starting.cancelled():
+                raise
+            raise UpstreamDown(f"server {self.label!r} was stopped while it started", hint="try again") from None
 
     async def close(self, *, final: bool = True) -> None:
         """Stop what runs; after a final close nothing starts again. Returns when the process tree is gone."""
