@@ -30,7 +30,7 @@ from hub.audit.recorder import Audit
 from hub.bundled import Bundled, InternalServer
 from hub.catalog.publisher import Snapshots
 from hub.catalog.runner_client import RunnerClient
-from hub.catalog.service import Catalog
+from hub.catalog.service import THE_HUB, Catalog
 from hub.catalog.watcher import Watcher
 from hub.db import migrate
 from hub.db.engine import Database
@@ -50,7 +50,6 @@ from hub.guardrails.chain import Guardrails
 from hub.guardrails.size import Size
 from hub.identity.api_keys import ApiKeys
 from hub.identity.middleware import Authentication, LocalAdministrator
-from hub.identity.principal import LOCAL_ADMINISTRATOR
 from hub.identity.sessions import Sessions
 from hub.ids import system_clock
 from hub.inference import openai_api
@@ -171,6 +170,7 @@ class Hub:
             self.keys,
             self.runner,
             [server for part in parts for server in part.internal_servers(settings)],
+            self._announce,
         )
         self._bounds = bounds
         self._looking = looking
@@ -243,7 +243,7 @@ class Hub:
         self._assemble()
         self._started = True
         async with asyncio.TaskGroup() as group:
-            owned = [group.create_task(self._follow_snapshots())]
+            owned = [group.create_task(self._follow_snapshots()), group.create_task(self.keys.flush_forever())]
             if self.worker == 0:
                 owned += [
                     group.create_task(Indexer(self.audit.folder, self.database).run_forever()),
@@ -272,7 +272,7 @@ class Hub:
 
     async def _refresh(self, name: str) -> None:
         try:
-            await self.catalog.refresh(LOCAL_ADMINISTRATOR, name)
+            await self.catalog.refresh(THE_HUB, name)
         except HubError as error:
             log.warning("server %s could not be refreshed: %s", name, error.message)
 

@@ -10,17 +10,17 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from hub.catalog.runner_client import RunnerClient
-from hub.catalog.service import Catalog
+from hub.catalog.service import THE_HUB, Catalog
 from hub.errors import HubError
 from hub.identity.api_keys import ApiKeys
-from hub.identity.principal import LOCAL_ADMINISTRATOR
 from hub.inference.registry import Models
+from hub.runner.weights import DEFAULT, WEIGHTS
 from hub.settings import Settings
 from hub.upstream.address import Address
 
@@ -103,6 +103,7 @@ class Bundled:
         keys: ApiKeys,
         runner: RunnerClient,
         internal: Sequence[InternalServer],
+        announce: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings = settings
         self._catalog = catalog
@@ -110,17 +111,22 @@ class Bundled:
         self._keys = keys
         self._runner = runner
         self._internal = internal
+        self._announce = announce
 
     async def run(self) -> None:
         """Have everything in place; what fails is retried while the hub serves the rest."""
         if self._settings.bare:
             return
         await self._wait_for_runner()
-        for work in (self._parts, self._servers, self._engines):
-            try:
-                await work()
-            except HubError as error:
-                log.error("bundled parts are incomplete: %s", error.message)
+        # Models first: they are only put down here, and an agent that is asked early needs one.
+        await self._try(self._engines)
+        await asyncio.gather(self._try(self._parts), self._try(self._servers))
+
+    async def _try(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except HubError as error:
+            log.error("bundled parts are incomplete: %s", error.message)
 
     async def _wait_for_runner(self) -> None:
         while True:
@@ -143,6 +149,7 @@ class Bundled:
                 log.warning("engine %s: %s", name, error.message)
             if model["name"] not in {row["name"] for row in self._models.list()}:
                 await self._models.put(model.pop("name"), model)
+        await self._announce()
 
     async def _servers(self) -> None:
         servers = bundled_servers(self._settings)
@@ -194,7 +201,7 @@ class Bundled:
         deadline = loop.time() + PATIENCE_SECONDS
         while True:
             try:
-                shown = await self._catalog.refresh(LOCAL_ADMINISTRATOR, name)
+                shown = await self._catalog.refresh(THE_HUB, name)
                 if shown["state"] in ("ready", "degraded"):
                     return
             except HubError as error:
@@ -212,10 +219,13 @@ def _embedder(socket: str) -> dict[str, Any]:
         "description": "Universal Sentence Encoder, multilingual, 512 dimensions; computed on this machine.",
         "url": "http://runner/s/local-embedder/v1",
         "socket": socket,
+        "internal": True,
+        "facts": {"dimensions": 512},
     }
 
 
 def _chat(socket: str) -> dict[str, Any]:
+    weights = WEIGHTS[DEFAULT]
     return {
         "name": "local",
         "kind": "chat",
@@ -223,6 +233,8 @@ def _chat(socket: str) -> dict[str, Any]:
         "url": "http://runner/s/local-chat/v1",
         "socket": socket,
         "native_tools": False,
+        "internal": True,
+        "facts": {"context": weights.context, "licence": weights.licence, "sha256": weights.file_sha256},
     }
 
 
