@@ -123,7 +123,7 @@ async def _client(settings: Settings) -> AsyncGenerator[httpx.AsyncClient]:
     """A client on the network's address, with a key that is revoked at the end."""
     async with _admin(settings) as admin:
         made = (
-            await admin.post("/api/v1/tokens", json={"name": "first light", "scopes": ["call", "admin:read"]})
+            await admin.post("/api/v1/tokens", json={"name": "first light", "scopes": ["call", "models", "admin:read"]})
         ).json()
         headers = {"authorization": f"Bearer {made['token']}"}
         try:

