@@ -26,7 +26,7 @@ from agents.runs.journal import Answered, Diverged, Journal, Request
 from agents.runs.live import LiveRuns
 from agents.runs.records import Records
 from agents.runs.sandbox import Sandboxes, job_for, killed
-from agents.runs.toolbox import Tool, Toolbox, collect
+from agents.runs.toolbox import Tool, Toolbox, collect, pick_model
 from agents.wire.hub import HubAddress, HubAdmin, HubFace
 from agents.wire.shapes import mapping
 from hub.errors import HubError, NotFound
@@ -186,7 +186,8 @@ class Execution:
 
         async def send() -> Answered:
             try:
-                status, answer = await self._hub.model(path, body)
+                name = await pick_model(str(body["model"]), self._hub)
+                status, answer = await self._hub.model(path, body | {"model": name})
             except HubError as error:
                 status, answer = error.status, {"error": {"message": error.message, "type": error.code}}
             outcome = "ok" if status == 200 else f"error {status}"

@@ -10,9 +10,11 @@ from typing import Any
 from agents.manifest import Manifest, matches, servers_of
 from agents.wire.hub import HubFace
 from agents.wire.shapes import mapping
-from hub.errors import HubError
+from hub.errors import HubError, Unavailable
 from hub.identity.principal import Principal
 from hub.identity.scopes import narrowed
+
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Toolbox:
 
 def scopes_for(manifest: Manifest, caller: Iterable[str]) -> list[str]:
     """What a run may do: what the manifest lists and the caller has, both."""
-    wanted = {"models" if manifest.model == "auto" else f"models:{manifest.model}"}
+    wanted = {"models" if manifest.model == AUTO else f"models:{manifest.model}"}
     for pattern in manifest.tools:
         # A trailing star is not a word of scopes; the border holds the run to the pattern itself.
         server, _, tool = pattern.partition("/")
@@ -91,17 +93,25 @@ async def collect(manifest: Manifest, hub: HubFace) -> Toolbox:
             if any(matches(pattern, server, tool["name"]) for pattern in manifest.tools)
         ]
     counts = Counter(tool["name"] for _, tool in found)
+    try:
+        model = await pick_model(manifest.model, hub)
+    except HubError:
+        # It may be there by the time it is asked; if not, that request says why.
+        model = AUTO
     tools = tuple(
         Tool(server, tool["name"], tool["name"] if counts[tool["name"]] == 1 else f"{server}__{tool['name']}", tool)
         for server, tool in found
     )
-    return Toolbox(tools, missing, await _model(manifest, hub))
+    return Toolbox(tools, missing, model)
 
 
-async def _model(manifest: Manifest, hub: HubFace) -> str:
-    if manifest.model != "auto":
-        return manifest.model
-    try:
-        return next(iter(await hub.model_names()), "")
-    except HubError:
-        return ""
+async def pick_model(wanted: str, hub: HubFace) -> str:
+    """The model's name; for `auto` the first chat model that the run may use. Raises `HubError`."""
+    if wanted != AUTO:
+        return wanted
+    for name in await hub.model_names():
+        return name
+    raise Unavailable(
+        "There is no chat model that this agent may use for you: "
+        "none is registered, or your key lacks the scope `models`."
+    )

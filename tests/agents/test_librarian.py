@@ -89,6 +89,25 @@ async def test_a_caller_without_the_right_to_search_gets_an_honest_refusal(agent
     assert hub.issued[0]["scopes"] == []
 
 
+async def test_operator_reads_what_its_plan_brings_and_answers_in_its_schema(agents: Running, hub: ScriptedHub) -> None:
+    async def told(arguments: dict[str, Any]) -> dict[str, Any]:
+        return structured({"lines": [{"message": "rag: out of memory"}]})
+
+    for address in ("logs/log_statistics", "logs/search_logs", "scaling/list_replicas"):
+        hub.offer(address, told, readOnlyHint=True)
+    hub.model = saying('{"answer": "rag ran out of memory.", "problem": true, "action": "Give rag more memory."}')
+    with anyio.fail_after(30):
+        result = await agents.ask("operator", {})
+    assert result["structuredContent"]["problem"] is True
+    assert [address for address, _ in hub.tool_calls] == [
+        "logs/log_statistics",
+        "logs/search_logs",
+        "scaling/list_replicas",
+    ]
+    assert hub.model_calls[0]["response_format"]["type"] == "json_schema"
+    assert "out of memory" in str(hub.model_calls[0]["messages"])
+
+
 async def test_input_that_does_not_fit_is_refused_before_a_run_begins(agents: Running, hub: ScriptedHub) -> None:
     message = await agents.rpc("tools/call", {"name": "librarian", "arguments": {"question": 3}})
     assert message["error"]["code"] == -32602
