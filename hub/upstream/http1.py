@@ -60,7 +60,7 @@ class Response:
             while (chunk := await connection.next_chunk()) is not None:
                 yield chunk
         finally:
-            connection.finish_stream()
+            connection.release(self)
 
     async def read(self, limit: int) -> bytes:
         """The whole body, at most `limit` bytes. Raises `UpstreamError` beyond it."""
@@ -76,7 +76,7 @@ class Response:
     def close(self) -> None:
         """Give up on a stream: its connection is closed, which tells a modern server to cancel."""
         if self.streaming:
-            self._connection.abort()
+            self._connection.release(self)
 
 
 class Connection(asyncio.Protocol):
@@ -106,7 +106,8 @@ class Connection(asyncio.Protocol):
 
     async def exchange(self, data: bytes, bounds: Bounds) -> Response:
         """Send one request and wait for its answer: the whole of it, or the head of an event stream."""
-        self._waiter = self.loop.create_future()
+        waiter: asyncio.Future[Response] = self.loop.create_future()
+        self._waiter = waiter
         self._parser = httptools.HttpResponseParser(self)
         self._response, self._broken = None, None
         self._headers, self._chunks = {}, []
@@ -117,13 +118,14 @@ class Connection(asyncio.Protocol):
         self._sent = True
         self.transport.write(data)
         try:
-            return await self._waiter
+            return await waiter
         except asyncio.CancelledError:
-            self.abort()
+            if not waiter.done() or waiter.cancelled():
+                self.abort()
             raise
         finally:
+            # The connection may serve the next exchange already: only what is this one's own is touched.
             timer.cancel()
-            self._waiter = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
@@ -248,14 +250,21 @@ class Connection(asyncio.Protocol):
                 self.transport.resume_reading()
         return chunk
 
-    def finish_stream(self) -> None:
-        """The reader of a stream is done: keep the connection when the stream ended well, else close it."""
-        if self._complete and not self._queue and not self.closed and not self.transport.is_closing():
-            self.origin.give_back(self)
+    def release(self, response: Response) -> None:
+        """The reader of a stream is done: keep the connection when the stream ended well, else close it.
+
+        Only once, and only by whoever still has it: by then the connection may serve somebody else.
+        """
+        if self._response is not response:
             return
+        self._response = None
+        ended = self._complete and self._broken is None and all(chunk is None for chunk in self._queue)
         self._queue.clear()
         self._queued = 0
-        self.abort()
+        if ended and not self.closed and not self.transport.is_closing():
+            self.origin.give_back(self)
+        else:
+            self.abort()
 
     def abort(self) -> None:
         """Close at once."""
