@@ -1,0 +1,191 @@
+"""`entrepot servers`: what stands behind the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from hub.cli.client import LONG_SECONDS, segment
+from hub.cli.command import Command, Group, Pair, hub, json_option
+from hub.cli.console import Console
+from hub.cli.show import counted, line, moment, print_fields, print_json, print_table
+
+MOST_EXPOSED = 40
+"""Exposed names that are listed before the rest is only counted."""
+
+
+class AddCommand(Command):
+    """Leaves all that follows `--stdio` to the server: options of its command are not ours."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Split at `--stdio`, parse what stands before it."""
+        command: list[str] = []
+        if "--stdio" in args:
+            place = args.index("--stdio")
+            command, args = args[place + 1 :], args[:place]
+            if command[:1] == ["--"]:
+                command = command[1:]
+            if not command and not {"-h", "--help"} & set(args):
+                raise click.UsageError("--stdio needs a command after it", ctx)
+        left = super().parse_args(ctx, args)
+        ctx.params["stdio"] = command
+        return left
+
+
+@click.group(cls=Group)
+def servers() -> None:
+    """Add, list, show, refresh and remove servers."""
+
+
+@servers.command(
+    cls=AddCommand,
+    example="""entrepot servers add time --package pypi:mcp-server-time==2026.10.20
+entrepot servers add docs https://docs.example.com/mcp --header 'Authorization: Bearer …'
+entrepot servers add files --env ROOT=/data --stdio python -m my_server --flag""",
+)
+@click.argument("name")
+@click.argument("rest", nargs=-1, metavar="[URL | ARGUMENTS OF THE PACKAGE…]")
+@click.option("--stdio", metavar="COMMAND…", help="Start this command; all that follows belongs to it.")
+@click.option("--package", metavar="REF", help="Start a package: npm:NAME@1.2.3 or pypi:NAME==1.2.3.")
+@click.option("--openapi", metavar="URL", help="Offer the operations of an OpenAPI description.")
+@click.option("--era", type=click.Choice(["auto", "modern", "legacy"]), default="auto", show_default=True)
+@click.option("--env", multiple=True, type=Pair("NAME=VALUE", "="), help="For the child; kept sealed.")
+@click.option("--header", multiple=True, type=Pair("NAME: VALUE", ":"), help="For the URL; kept sealed.")
+@click.option("--title", default="", help="What people are shown.")
+@click.option("--description", default="", help="What it is for.")
+@click.option("--sandbox", type=click.Choice(["server", "trusted"]), default="server", show_default=True)
+@click.option("--isolation", type=click.Choice(["shared", "per-principal"]), default="shared", show_default=True)
+@click.option("--dry-run", is_flag=True, help="Probe it and show what callers would see; keep nothing.")
+@json_option
+def add(
+    name: str,
+    rest: tuple[str, ...],
+    stdio: Sequence[str],
+    package: str | None,
+    openapi: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **told: Any,
+) -> None:
+    """Probe a server, register it and show what callers will see.
+
+    Give one of: a URL, --package, --openapi, or --stdio with the command that speaks MCP on its standard streams.
+    """
+    body = _declared(name, rest, stdio, package, openapi) | _told(told)
+    with hub() as client, Console().step(f"Look at {name}") as step:
+        server = client.post("/servers", body, seconds=LONG_SECONDS, dry_run=dry_run)
+        step.note(f"{server['state']}, {_counted(server['counts'])}")
+    _print(server, as_json)
+    if dry_run and not as_json:
+        click.echo("Dry run: nothing was kept.", err=True)
+
+
+@servers.command(name="list", example="entrepot servers list")
+@json_option
+def list_servers(as_json: bool) -> None:
+    """All servers and their state."""
+    with hub() as client:
+        found = client.get("/servers")
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("NAME", "STATE", "KIND", "ERAS", "OFFERS", "ADDRESS"),
+        [
+            (row["name"], row["state"], row["kind"], ",".join(row["eras"]), _counted(row["counts"]), row["address"])
+            for row in found["servers"]
+        ],
+        "No servers yet. Add one: entrepot servers add NAME URL",
+    )
+    for row in found["servers"]:
+        if row["state"] in ("down", "degraded") and row["reason"]:
+            click.echo(f"{row['name']}: {line(row['reason'])}", err=True)
+
+
+@servers.command(example="entrepot servers show time")
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """One server: its state and why, and what callers see of it."""
+    with hub() as client:
+        _print(client.get(f"/servers/{segment(name)}"), as_json)
+
+
+@servers.command(example="entrepot servers refresh time")
+@click.argument("name")
+@json_option
+def refresh(name: str, as_json: bool) -> None:
+    """Look at a server again now."""
+    with hub() as client, Console().step(f"Look at {name}"):
+        server = client.post(f"/servers/{segment(name)}/refresh", seconds=LONG_SECONDS)
+    _print(server, as_json)
+
+
+@servers.command(example="entrepot servers remove time")
+@click.argument("name")
+@click.option("--release-names", is_flag=True, help="Let other servers take the names it was exposed under.")
+@json_option
+def remove(name: str, release_names: bool, as_json: bool) -> None:
+    """Forget a server and stop what runs for it."""
+    with hub() as client:
+        client.delete(f"/servers/{segment(name)}", release_names=release_names)
+    if as_json:
+        print_json({"removed": name})
+    else:
+        click.echo(f"{name} is removed.", err=True)
+
+
+def _declared(
+    name: str, rest: Sequence[str], stdio: Sequence[str], package: str | None, openapi: str | None
+) -> dict[str, Any]:
+    ways = [bool(stdio), package is not None, openapi is not None, bool(rest) and package is None]
+    if sum(ways) != 1:
+        raise click.UsageError("Give exactly one of: a URL, --stdio COMMAND…, --package REF, --openapi URL.")
+    if stdio:
+        return {"name": name, "command": list(stdio)}
+    if package is not None:
+        return {"name": name, "package": package, "args": list(rest)}
+    if openapi is not None:
+        return {"name": name, "openapi": openapi}
+    if len(rest) > 1:
+        raise click.UsageError(f"One URL, not {len(rest)}; a command is given with --stdio.")
+    return {"name": name, "url": rest[0]}
+
+
+def _told(told: dict[str, Any]) -> dict[str, Any]:
+    told["env"], told["headers"] = dict(told["env"]), dict(told.pop("header"))
+    return {name: value for name, value in told.items() if value}
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(counted(count, kind) for kind, count in counts.items() if count) or "nothing"
+
+
+def _print(server: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(server)
+        return
+    fields = ("name", "title", "description", "kind", "address", "state", "reason", "isolation", "sandbox")
+    print_fields(
+        [
+            *((name, server.get(name, "")) for name in fields),
+            ("eras", ", ".join(server["eras"])),
+            ("offers", _counted(server["counts"])),
+            ("secrets", ", ".join(server.get("secrets", []))),
+            ("looked at", moment(server.get("discovered"))),
+            ("left out", "\n".join(server.get("problems", []))),
+        ]
+    )
+    exposed: list[dict[str, str]] = server.get("exposed") or []
+    if not exposed:
+        return
+    click.echo()
+    rows = [(one["kind"], one["exposed"], "" if one["name"] == one["exposed"] else one["name"]) for one in exposed]
+    if any(own for _, _, own in rows):
+        print_table(("KIND", "CALLERS SEE", "THE SERVER SAYS"), rows[:MOST_EXPOSED], "")
+    else:
+        print_table(("KIND", "CALLERS SEE"), [row[:2] for row in rows[:MOST_EXPOSED]], "")
+    if len(rows) > MOST_EXPOSED:
+        click.echo(f"… and {len(rows) - MOST_EXPOSED} more (--json shows all)")
