@@ -39,6 +39,7 @@ from hub.errors import HubError, Unavailable
 from hub.gateway.bridge import Bridge
 from hub.gateway.calls import Calls
 from hub.gateway.endpoint import McpEndpoint
+from hub.gateway.forward import Forwarder, taken_over
 from hub.gateway.legacy import LegacyFace
 from hub.gateway.listing import Listing
 from hub.gateway.modern import ModernFace
@@ -179,6 +180,7 @@ class Hub:
         self.pool: Pool
         self.app: ASGIApp
         self.local: ASGIApp
+        self.internal: ASGIApp
 
     def _assemble(self) -> None:
         """Everything that needs the running loop: connections and the faces over them."""
@@ -191,15 +193,18 @@ class Hub:
         calls = Calls(self.admission, limits, guardrails, self.audit, self.bridge, self.metrics)
         subscriptions = Subscriptions(self.snapshots, listing, self.admission, self.pool)
         tasks = Tasks(self.pool, seals, self.audit)
-        self.legacy_sessions = LegacySessions(asyncio.get_running_loop().time)
+        self.legacy_sessions = LegacySessions(asyncio.get_running_loop().time, self.worker)
         modern = ModernFace(self.snapshots, listing, calls, subscriptions, tasks)
         legacy = LegacyFace(self.snapshots, listing, calls, self.legacy_sessions, self.pool, self.audit)
-        mcp = McpEndpoint(modern, legacy, self.settings.max_body_bytes)
+        self.forwarder = Forwarder(self.settings.run_dir, self.worker)
+        mcp = McpEndpoint(modern, legacy, self.forwarder, self.settings.max_body_bytes)
         faces = _Faces(mcp, Starlette(routes=[]))
         context = Context(self.settings, InProcess(faces), self.sessions, self.database, self.admission, self.audit)
         faces.rest = Starlette(routes=self._routes(context))
         self.app = Authentication(faces, self.keys, self.sessions, self.settings, self.metrics)
         self.local = LocalAdministrator(faces)
+        reload = Starlette(routes=[Route("/reload", self._reloaded, methods=["POST"])])
+        self.internal = _Faces(taken_over(mcp), reload)
 
     def _routes(self, context: Context) -> list[BaseRoute]:
         health = Health({"catalog": self._missing}, self.metrics)
@@ -262,6 +267,7 @@ class Hub:
         await self.legacy_sessions.close()
         await self.bridge.close()
         self.pool.close()
+        self.forwarder.close()
         await self.model_relay.close()
         await self.runner.close()
         self.audit.close()
@@ -306,11 +312,6 @@ class Hub:
             path for path in self.settings.run_dir.glob("worker-*.sock") if path.name != f"worker-{self.worker}.sock"
         ]
         await asyncio.gather(*(_reload(str(path)) for path in others))
-
-    async def internal(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI app on this worker's own socket, for the other workers."""
-        app = Starlette(routes=[Route("/reload", self._reloaded, methods=["POST"])])
-        await app(scope, receive, send)
 
     async def _reloaded(self, _request: Any) -> Response:
         await self.reload()

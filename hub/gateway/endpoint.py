@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from hub.errors import BadRequest, HubError, NotFound, Unauthenticated
 from hub.gateway import eras
 from hub.gateway.eras import LEGACY, Head
+from hub.gateway.forward import Forwarder
 from hub.gateway.legacy import LegacyFace
 from hub.gateway.modern import ModernFace
 from hub.gateway.wire import ClientGone, ladder_status, parse, read_body, refusal, respond
@@ -37,9 +38,10 @@ class NotAcceptable(BadRequest):
 class McpEndpoint:
     """An ASGI app for everything below `/mcp`."""
 
-    def __init__(self, modern: ModernFace, legacy: LegacyFace, max_body_bytes: int) -> None:
+    def __init__(self, modern: ModernFace, legacy: LegacyFace, forwarder: Forwarder, max_body_bytes: int) -> None:
         self._modern = modern
         self._legacy = legacy
+        self._forwarder = forwarder
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,11 +73,14 @@ class McpEndpoint:
         head = Head.of(scope["headers"])
         method = scope["method"]
         if method == "POST":
-            await self._post(principal, key, head, receive, send)
+            await self._post(scope, principal, key, head, receive, send)
         elif method in ("GET", "DELETE") and (head.version is None or head.version in LEGACY):
             if head.repeated:
                 raise BadRequest(f"The header {head.repeated.decode('latin-1')} was sent more than once")
-            if method == "DELETE":
+            owner = self._forwarder.owner(head.session)
+            if owner is not None:
+                await self._forwarder.forward(owner, principal, scope, b"", receive, send)
+            elif method == "DELETE":
                 await self._legacy.delete(principal, key, head, send)
             elif head.session is None:
                 await _not_allowed(send)
@@ -84,13 +89,21 @@ class McpEndpoint:
         else:
             await _not_allowed(send)
 
-    async def _post(self, principal: Principal, key: str, head: Head, receive: Receive, send: Send) -> None:
+    async def _post(
+        self, scope: Scope, principal: Principal, key: str, head: Head, receive: Receive, send: Send
+    ) -> None:
         if head.content_type.partition(b";")[0].strip().lower() != b"application/json":
             raise UnsupportedMedia("The body must be application/json")
         if not _accepts(head.accept):
             raise NotAcceptable("The Accept header must list application/json and text/event-stream")
-        message = parse(await read_body(receive, self._max_body_bytes))
-        face = self._modern if eras.classify(head, message) == "modern" else self._legacy
+        body = await read_body(receive, self._max_body_bytes)
+        message = parse(body)
+        modern = eras.classify(head, message) == "modern"
+        owner = None if modern else self._forwarder.owner(head.session)
+        if owner is not None:
+            await self._forwarder.forward(owner, principal, scope, body, receive, send)
+            return
+        face = self._modern if modern else self._legacy
         await face.serve(principal, key, head, message, receive, send)
 
 

@@ -156,8 +156,9 @@ async def open_session(
 class Sessions:
     """The sessions of this worker, oldest use first."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], worker: int = 0) -> None:
         self._clock = clock
+        self._worker = worker
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -172,7 +173,7 @@ class Sessions:
             if oldest.running or oldest.listening:
                 raise TooMany("Too many sessions are open", hint="Close sessions that are no longer used.")
             self._drop(oldest)
-        session = Session(new_id(bits=160), subject, view_key, version, params, self._clock())
+        session = Session(f"{self._worker}.{new_id(bits=160)}", subject, view_key, version, params, self._clock())
         self._sessions[session.id] = session
         return session
 

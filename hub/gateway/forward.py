@@ -1,0 +1,134 @@
+"""Hands a legacy session's request to the worker that holds the session, over that worker's own socket.
+
+A session id begins with its worker's number. Only the socket's 0700 folder is trusted: what comes over it carries
+the principal that the first worker authenticated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from pathlib import Path
+
+import orjson
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hub.errors import HubError, NotFound
+from hub.gateway.wire import respond
+from hub.identity.principal import Principal
+from hub.upstream.address import Address
+from hub.upstream.http1 import Bounds, Origin, Response
+
+PRINCIPAL = b"x-entrepot-forwarded"
+PASSED = frozenset({b"accept", b"content-type", b"mcp-protocol-version", b"mcp-session-id"})
+RETURNED = frozenset({b"content-type", b"mcp-session-id", b"cache-control", b"x-accel-buffering", b"allow"})
+BOUNDS = Bounds(connect_seconds=2.0, answer_seconds=24 * 3600.0, answer_bytes=256 * 2**20)
+"""The owner keeps the deadlines; here only its death matters."""
+
+
+class Forwarder:
+    """Knows the other workers by number. One per worker; opened connections belong to it."""
+
+    def __init__(self, run_dir: Path, worker: int) -> None:
+        self._run_dir = run_dir
+        self._worker = worker
+        self._origins: dict[int, Origin] = {}
+
+    def owner(self, session: bytes | None) -> int | None:
+        """The other worker that holds a session; None when it is ours, or nobody's."""
+        number, dot, _ = (session or b"").partition(b".")
+        if not dot or not number.isdigit() or len(number) > 3 or int(number) == self._worker:
+            return None
+        return int(number)
+
+    async def forward(
+        self, owner: int, principal: Principal, scope: Scope, body: bytes, receive: Receive, send: Send
+    ) -> None:
+        """The owner's answer. Raises `NotFound` when it is gone, and its sessions with it: the client starts anew."""
+        headers = [(name, value) for name, value in scope["headers"] if name in PASSED]
+        headers.append((PRINCIPAL, _written(principal)))
+        try:
+            origin = self._origin(owner)
+            response = await origin.exchange(scope["method"].encode(), scope["path"], headers, body, BOUNDS)
+        except HubError as error:
+            raise NotFound("Unknown session", hint="Send initialize again.") from error
+        kept = [(name, value) for name, value in response.headers.items() if name in RETURNED]
+        if not response.streaming:
+            await _whole(send, response, kept)
+            return
+        await send({"type": "http.response.start", "status": response.status, "headers": kept})
+        await _stream(response, receive, send)
+
+    def _origin(self, owner: int) -> Origin:
+        known = self._origins.get(owner)
+        if known is None:
+            socket = self._run_dir / f"worker-{owner}.sock"
+            known = self._origins[owner] = Origin(Address("http://worker/", str(socket)))
+        return known
+
+    def close(self) -> None:
+        """Close the connections to the other workers."""
+        for origin in self._origins.values():
+            origin.close()
+
+
+def taken_over(app: ASGIApp) -> ASGIApp:
+    """Around the faces on a worker's own socket: the principal is the one that was sent along."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        written = next((value for name, value in scope["headers"] if name == PRINCIPAL), None)
+        try:
+            scope["principal"] = _read(written or b"")
+        except (ValueError, TypeError, binascii.Error):
+            await respond(send, 400, b"{}")
+            return
+        await app(scope, receive, send)
+
+    return serve
+
+
+async def _whole(send: Send, response: Response, headers: list[tuple[bytes, bytes]]) -> None:
+    length = (b"content-length", b"%d" % len(response.body))
+    await send({"type": "http.response.start", "status": response.status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": response.body, "more_body": False})
+
+
+async def _stream(response: Response, receive: Receive, send: Send) -> None:
+    async def pump() -> None:
+        try:
+            async for chunk in response.chunks():
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except HubError:
+            pass
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = [asyncio.create_task(pump()), asyncio.create_task(gone())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        response.close()
+
+
+def _written(principal: Principal) -> bytes:
+    told = {
+        "subject": principal.subject,
+        "name": principal.name,
+        "kind": principal.kind,
+        "scopes": sorted(principal.scopes),
+        "on_behalf_of": principal.on_behalf_of,
+        "expires": principal.expires,
+    }
+    return base64.b64encode(orjson.dumps(told))
+
+
+def _read(written: bytes) -> Principal:
+    told = orjson.loads(base64.b64decode(written, validate=True))
+    return Principal(**(told | {"scopes": frozenset(told["scopes"])}))
