@@ -80,7 +80,7 @@ def entrepot() -> None:
 def main() -> None:
     """Run the command; turn our errors into a message and an exit code."""
     try:
-        code = entrepot(standalone_mode=False)
+        code = entrepot(prog_name="entrepot", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

@@ -22,8 +22,7 @@ def agents() -> None:
 @json_option
 def list_agents(as_json: bool) -> None:
     """All agents."""
-    with hub() as client:
-        found = client.get("/agents")
+    found = hub().get("/agents")
     if as_json:
         print_json(found)
         return
@@ -49,8 +48,7 @@ def list_agents(as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """One agent."""
-    with hub() as client:
-        found = client.get(f"/agents/{segment(name)}")
+    found = hub().get(f"/agents/{segment(name)}")
     if as_json:
         print_json(found)
         return
@@ -78,8 +76,7 @@ def runs() -> None:
 @json_option
 def list_runs(agent: str, limit: int, as_json: bool) -> None:
     """Runs, newest first."""
-    with hub() as client:
-        found = client.get("/runs", agent=agent, limit=limit)
+    found = hub().get("/runs", agent=agent, limit=limit)
     if as_json:
         print_json(found)
         return
@@ -108,8 +105,7 @@ def list_runs(agent: str, limit: int, as_json: bool) -> None:
 @json_option
 def show_run(run: str, as_json: bool) -> None:
     """One run and its steps."""
-    with hub() as client:
-        found = client.get(f"/runs/{segment(run)}")
+    found = hub().get(f"/runs/{segment(run)}")
     if as_json:
         print_json(found)
         return
@@ -142,8 +138,7 @@ def show_run(run: str, as_json: bool) -> None:
 @json_option
 def cancel(run: str, as_json: bool) -> None:
     """Ask a run to stop; what it did so far is kept."""
-    with hub() as client:
-        found: dict[str, Any] = client.post(f"/runs/{segment(run)}/cancel")
+    found: dict[str, Any] = hub().post(f"/runs/{segment(run)}/cancel")
     if as_json:
         print_json(found)
     else:

@@ -51,8 +51,7 @@ def audit() -> None:
 @json_option
 def search(as_json: bool, **query: Any) -> None:
     """Records of the audit, newest first."""
-    with AdminClient(read_settings()) as client:
-        found = client.get("/audit", **query)
+    found = AdminClient(read_settings()).get("/audit", **query)
     if as_json:
         print_json(found)
         return
@@ -87,8 +86,7 @@ def verify(as_json: bool) -> None:
     """
     settings = read_settings()
     try:
-        with AdminClient(settings) as client:
-            found = client.get("/audit/verify", seconds=LONG_SECONDS)
+        found = AdminClient(settings).get("/audit/verify", seconds=LONG_SECONDS)
     except NotRunning:
         report = chain.verify(settings.audit_dir)
         found: dict[str, Any] = {"ok": report.ok, "segments": report.segments, "records": report.records}

@@ -38,14 +38,14 @@ echo '{"a": 1, "b": 2}' | entrepot call add - --server calculator""",
 def call(tool: str, arguments: tuple[str, ...], server: str, save: Path | None, as_json: bool) -> None:
     """Call a tool and print its answer. Progress is shown on stderr."""
     endpoint = f"/mcp/s/{segment(server)}" if server else "/mcp"
-    with hub() as client:
-        given = _arguments(client, endpoint, tool, arguments)
-        with Console().step(tool) as step:
-            try:
-                result = client.mcp(endpoint, "tools/call", {"name": tool, "arguments": given}, step.note)
-            except InvalidParams as error:
-                _explain_absence(client.tools(endpoint), tool, error)
-                raise
+    client = hub()
+    given = _arguments(client, endpoint, tool, arguments)
+    with Console().step(tool) as step:
+        try:
+            result = client.mcp(endpoint, "tools/call", {"name": tool, "arguments": given}, step.note)
+        except InvalidParams as error:
+            _explain_absence(client.tools(endpoint), tool, error)
+            raise
     print_result(result, as_json, save)
     if result.get("isError"):
         raise ToolFailed(f"{tool} answered with an error", hint="Its words are above.")
@@ -57,11 +57,11 @@ def call(tool: str, arguments: tuple[str, ...], server: str, save: Path | None, 
 @json_option
 def ask(agent: str, text: tuple[str, ...], as_json: bool) -> None:
     """Ask an agent and print its answer, what it cites, and where to find the run."""
-    with hub() as client:
-        definition = _agent(client, agent)
-        given = {_question(definition): " ".join(text)}
-        with Console().step(f"Ask {agent}") as step:
-            result = client.mcp(AGENTS, "tools/call", {"name": agent, "arguments": given}, step.note)
+    client = hub()
+    definition = _agent(client, agent)
+    given = {_question(definition): " ".join(text)}
+    with Console().step(f"Ask {agent}") as step:
+        result = client.mcp(AGENTS, "tools/call", {"name": agent, "arguments": given}, step.note)
     if as_json:
         print_json(result)
     elif not _print_answer(result):

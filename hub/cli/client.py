@@ -1,27 +1,26 @@
 """How the commands reach their hub: the admin API and MCP over the socket that makes whoever opens it administrator.
 
-Light on purpose: neither the hub nor its database is imported, so that a command starts quickly.
+Light on purpose: neither the hub nor its database is imported, and the standard library's HTTP does for a local
+socket, so that a command starts quickly.
 """
 
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self, cast
-from urllib.parse import quote
-
-import httpx
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from typing import Any, cast
+from urllib.parse import quote, urlencode
 
 from hub.cli.console import NotRunning
-from hub.errors import HubError, InvalidParams, Unavailable
+from hub.errors import Forbidden, HubError, InvalidParams, Unavailable
 from hub.settings import Settings
 from hub.upstream.modern_http import VERSION, envelope, header_value
 
 CLIENT = {"name": "entrepot-cli", "version": "1"}
 PREFIX = "/api/v1"
-CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
 """For an answer of the admin API; what probes or installs is given `LONG_SECONDS`."""
 LONG_SECONDS = 600.0
@@ -47,39 +46,26 @@ class Refused(HubError):
 
 
 class AdminClient:
-    """A connection to the hub of one `ENTREPOT_HOME`, as its local administrator. Use as a context manager."""
+    """The hub of one `ENTREPOT_HOME`, spoken to as its local administrator; a connection for each request."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(settings.admin_socket)),
-            base_url="http://hub",
-            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.close()
 
     def get(self, path: str, *, seconds: float = ANSWER_SECONDS, **query: Any) -> Any:
         """The answer to a GET; empty values are left out of the query."""
-        return self._asked("GET", path, query, seconds)
+        return self._asked("GET", path, query, seconds=seconds)
 
     def post(self, path: str, body: Any = None, *, seconds: float = ANSWER_SECONDS, **query: Any) -> Any:
         """The answer to a POST of JSON."""
-        return self._asked("POST", path, query, seconds, json={} if body is None else body)
+        return self._asked("POST", path, query, {} if body is None else body, seconds)
 
     def post_text(self, path: str, text: bytes, *, seconds: float = LONG_SECONDS, **query: Any) -> Any:
         """The answer to a POST of a file that is YAML or JSON."""
-        return self._asked("POST", path, query, seconds, content=text, headers={"content-type": "application/yaml"})
+        return self._asked("POST", path, query, text, seconds, "application/yaml")
 
     def put(self, path: str, body: Any) -> Any:
         """The answer to a PUT of JSON."""
-        return self._asked("PUT", path, {}, json=body)
+        return self._asked("PUT", path, {}, body)
 
     def delete(self, path: str, **query: Any) -> None:
         """Delete what the path names."""
@@ -95,17 +81,15 @@ class AdminClient:
             "params": params | {"_meta": envelope({}, CLIENT, **token)},
         }
         headers = {
+            "content-type": "application/json",
             "accept": "application/json, text/event-stream",
             "mcp-protocol-version": VERSION,
             "mcp-method": method,
         }
         if "name" in params:
             headers["mcp-name"] = header_value(params["name"]).decode()
-        timeout = httpx.Timeout(self._settings.call_seconds + QUIET_SECONDS, connect=CONNECT_SECONDS)
-        with (
-            self._reaching(),
-            self._http.stream("POST", endpoint, json=message, headers=headers, timeout=timeout) as answer,
-        ):
+        seconds = self._settings.call_seconds + QUIET_SECONDS
+        with self._answer("POST", endpoint, json.dumps(message).encode(), headers, seconds) as answer:
             return _result(_messages(answer), told)
 
     def tools(self, endpoint: str) -> list[dict[str, Any]]:
@@ -120,34 +104,65 @@ class AdminClient:
             page = {"cursor": result["nextCursor"]}
 
     def _asked(
-        self, method: str, path: str, query: Mapping[str, Any], seconds: float = ANSWER_SECONDS, **sent: Any
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any],
+        body: Any = None,
+        seconds: float = ANSWER_SECONDS,
+        kind: str = "application/json",
     ) -> Any:
-        kept = {name: value for name, value in query.items() if value not in (None, "", False)}
-        timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
-        with self._reaching():
-            answer = self._http.request(method, PREFIX + path, params=kept, timeout=timeout, **sent)
-        if answer.is_error:
-            raise Refused(_object(answer), answer.status_code)
-        return answer.json() if answer.content else None
+        kept = {name: _worded(value) for name, value in query.items() if value not in (None, "", False)}
+        target = PREFIX + path + (f"?{urlencode(kept)}" if kept else "")
+        sent = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        with self._answer(method, target, sent, {"content-type": kind}, seconds) as answer:
+            content = answer.read()
+            if answer.status >= 400:
+                raise Refused(_object(content), answer.status)
+        return json.loads(content) if content else None
 
     @contextmanager
-    def _reaching(self) -> Generator[None]:
-        """Errors of the way to the hub, as ours."""
+    def _answer(
+        self, method: str, target: str, body: bytes | None, headers: Mapping[str, str], seconds: float
+    ) -> Generator[HTTPResponse]:
+        """The answer to one request while it is read; errors of the way to the hub become ours."""
         try:
-            yield
-        except httpx.ConnectError as error:
+            with closing(_Local(str(self._settings.admin_socket), seconds)) as connection:
+                connection.request(method, target, body, dict(headers))
+                with connection.getresponse() as answer:
+                    yield answer
+        except PermissionError as error:
+            raise Forbidden(
+                f"The hub of {self._settings.home} belongs to another user",
+                hint="Run this as that user, or use the web pages with a sign-in link.",
+            ) from error
+        except (FileNotFoundError, ConnectionRefusedError) as error:
             raise NotRunning(
                 f"No hub is running for {self._settings.home}",
                 hint="`entrepot up --detach` starts it; ENTREPOT_HOME chooses another home.",
             ) from error
-        except httpx.TimeoutException as error:
+        except TimeoutError as error:
             raise Unavailable(
                 "The hub did not answer in time", hint="`entrepot doctor` looks for the reason."
             ) from error
-        except httpx.HTTPError as error:
+        except (OSError, HTTPException, ValueError) as error:
             raise Unavailable(
                 f"The connection to the hub broke: {error}", hint="Try again; `entrepot logs` shows what happened."
             ) from error
+
+
+class _Local(HTTPConnection):
+    """HTTP over a local socket. `seconds` bounds every wait for the next bytes."""
+
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__("hub", timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        """Reach the socket instead of a host."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 def segment(name: str) -> str:
@@ -155,24 +170,22 @@ def segment(name: str) -> str:
     return quote(name, safe="")
 
 
-def _messages(answer: httpx.Response) -> Generator[dict[str, Any]]:
+def _messages(answer: HTTPResponse) -> Generator[dict[str, Any]]:
     """The JSON-RPC messages of an answer, as they come."""
-    if not answer.headers.get("content-type", "").startswith("text/event-stream"):
-        answer.read()
-        message = _object(answer)
+    if not (answer.getheader("content-type") or "").startswith("text/event-stream"):
+        message = _object(answer.read())
         if "result" not in message and "error" not in message:
-            raise Refused(message, answer.status_code)
+            raise Refused(message, answer.status)
         yield message
         return
-    data: list[str] = []
-    for line in answer.iter_lines():
-        if line.startswith("data:"):
-            data.append(line[5:].removeprefix(" "))
+    data: list[bytes] = []
+    for line in answer:
+        line = line.rstrip(b"\r\n")
+        if line.startswith(b"data:"):
+            data.append(line[5:])
         elif not line and data:
-            yield json.loads("\n".join(data))
+            yield json.loads(b"\n".join(data))
             data = []
-    if data:
-        yield json.loads("\n".join(data))
 
 
 def _result(messages: Iterable[dict[str, Any]], told: OnProgress | None) -> dict[str, Any]:
@@ -202,9 +215,13 @@ def _how_far(params: Mapping[str, Any]) -> str:
     return " · ".join(part for part in (counted, str(params.get("message") or "")) if part)
 
 
-def _object(answer: httpx.Response) -> dict[str, Any]:
+def _object(content: bytes) -> dict[str, Any]:
     try:
-        found = answer.json()
+        found = json.loads(content)
     except ValueError:
         return {}
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def _worded(value: Any) -> str:
+    return "true" if value is True else str(value)

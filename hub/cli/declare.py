@@ -26,7 +26,8 @@ def apply(file: BinaryIO, dry_run: bool, as_json: bool) -> None:
     All of it or nothing. What the file does not name stays as it is; applying twice changes nothing more.
     """
     text = file.read()
-    with hub() as client, Console().step("Look at what is declared"):
+    client = hub()
+    with Console().step("Look at what is declared"):
         outcome = client.post_text("/apply", text, dry_run=dry_run)
     _print(outcome, dry_run, as_json)
 
@@ -43,7 +44,8 @@ def take_over(file: BinaryIO, dry_run: bool, as_json: bool) -> None:
         raise BadRequest(
             f"{file.name} is not JSON: {error}", hint="Comments and trailing commas must go first."
         ) from error
-    with hub() as client, Console().step("Look at its servers"):
+    client = hub()
+    with Console().step("Look at its servers"):
         outcome = client.post("/import", config, seconds=LONG_SECONDS, dry_run=dry_run)
     _print(outcome, dry_run, as_json)
 

@@ -28,8 +28,8 @@ def doctor(server: str | None, as_json: bool) -> None:
     """
     settings = read_settings()
     try:
-        with AdminClient(settings) as client:
-            checks = _of_server(client, server) if server else [*_of_hub(client), *of_machine()]
+        client = AdminClient(settings)
+        checks = _of_server(client, server) if server else [*_of_hub(client), *of_machine()]
         code = 0 if all(check.ok for check in checks) else 1
     except NotRunning as error:
         checks = [Check("hub", False, error.message, error.hint), *of_start(settings), *of_machine()]

@@ -23,8 +23,7 @@ def models() -> None:
 @json_option
 def list_models(as_json: bool) -> None:
     """All models and their state."""
-    with hub() as client:
-        found = client.get("/models")
+    found = hub().get("/models")
     if as_json:
         print_json(found)
         return
@@ -65,9 +64,9 @@ def add(name: str, api_key_env: str | None, api_key_stdin: bool, as_json: bool, 
     """Register a model, or change one, and look whether it answers. Its key is kept sealed."""
     key = _key(api_key_env, api_key_stdin)
     body = {field: value for field, value in told.items() if value != ""} | ({} if key is None else {"api_key": key})
-    with hub() as client:
-        client.put(f"/models/{segment(name)}", body)
-        found = client.post(f"/models/{segment(name)}/probe")
+    client = hub()
+    client.put(f"/models/{segment(name)}", body)
+    found = client.post(f"/models/{segment(name)}/probe")
     _print(found, as_json)
 
 
@@ -76,8 +75,7 @@ def add(name: str, api_key_env: str | None, api_key_stdin: bool, as_json: bool, 
 @json_option
 def remove(name: str, as_json: bool) -> None:
     """Forget a model."""
-    with hub() as client:
-        client.delete(f"/models/{segment(name)}")
+    hub().delete(f"/models/{segment(name)}")
     if as_json:
         print_json({"removed": name})
     else:
@@ -89,8 +87,7 @@ def remove(name: str, as_json: bool) -> None:
 @json_option
 def probe(name: str, as_json: bool) -> None:
     """Look now whether a model answers."""
-    with hub() as client:
-        found = client.post(f"/models/{segment(name)}/probe")
+    found = hub().post(f"/models/{segment(name)}/probe")
     _print(found, as_json)
 
 

@@ -74,7 +74,8 @@ def add(
     Give one of: a URL, --package, --openapi, or --stdio with the command that speaks MCP on its standard streams.
     """
     body = _declared(name, rest, stdio, package, openapi) | _told(told)
-    with hub() as client, Console().step(f"Look at {name}") as step:
+    client = hub()
+    with Console().step(f"Look at {name}") as step:
         server = client.post("/servers", body, seconds=LONG_SECONDS, dry_run=dry_run)
         step.note(f"{server['state']}, {_counted(server['counts'])}")
     _print(server, as_json)
@@ -86,8 +87,7 @@ def add(
 @json_option
 def list_servers(as_json: bool) -> None:
     """All servers and their state."""
-    with hub() as client:
-        found = client.get("/servers")
+    found = hub().get("/servers")
     if as_json:
         print_json(found)
         return
@@ -109,8 +109,7 @@ def list_servers(as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """One server: its state and why, and what callers see of it."""
-    with hub() as client:
-        _print(client.get(f"/servers/{segment(name)}"), as_json)
+    _print(hub().get(f"/servers/{segment(name)}"), as_json)
 
 
 @servers.command(example="entrepot servers refresh time")
@@ -118,7 +117,8 @@ def show(name: str, as_json: bool) -> None:
 @json_option
 def refresh(name: str, as_json: bool) -> None:
     """Look at a server again now."""
-    with hub() as client, Console().step(f"Look at {name}"):
+    client = hub()
+    with Console().step(f"Look at {name}"):
         server = client.post(f"/servers/{segment(name)}/refresh", seconds=LONG_SECONDS)
     _print(server, as_json)
 
@@ -129,8 +129,7 @@ def refresh(name: str, as_json: bool) -> None:
 @json_option
 def remove(name: str, release_names: bool, as_json: bool) -> None:
     """Forget a server and stop what runs for it."""
-    with hub() as client:
-        client.delete(f"/servers/{segment(name)}", release_names=release_names)
+    hub().delete(f"/servers/{segment(name)}", release_names=release_names)
     if as_json:
         print_json({"removed": name})
     else:

@@ -20,8 +20,7 @@ MOST_LINES = 2_000
 @json_option
 def status(as_json: bool) -> None:
     """The hub in one look."""
-    with hub() as client:
-        found = client.get("/status")
+    found = hub().get("/status")
     if as_json:
         print_json(found)
         return
@@ -47,21 +46,21 @@ def status(as_json: bool) -> None:
 @json_option
 def logs(source: str, query: str, limit: int, follow: bool, as_json: bool) -> None:
     """The last log lines of all processes. With --follow, --json prints one object a line."""
-    with hub() as client:
-        found = client.get("/logs", source=source, query=query, limit=MOST_LINES if follow else limit)["lines"]
-        if as_json and not follow:
-            print_json({"lines": found})
+    client = hub()
+    found = client.get("/logs", source=source, query=query, limit=MOST_LINES if follow else limit)["lines"]
+    if as_json and not follow:
+        print_json({"lines": found})
+        return
+    fresh: list[dict[str, Any]] = found[-limit:]
+    while True:
+        for entry in fresh:
+            _print(entry, as_json)
+        if not follow:
             return
-        fresh: list[dict[str, Any]] = found[-limit:]
-        while True:
-            for entry in fresh:
-                _print(entry, as_json)
-            if not follow:
-                return
-            seen = {_identity(entry) for entry in found}
-            time.sleep(FOLLOW_SECONDS)
-            found = client.get("/logs", source=source, query=query, limit=MOST_LINES)["lines"]
-            fresh = [entry for entry in found if _identity(entry) not in seen]
+        seen = {_identity(entry) for entry in found}
+        time.sleep(FOLLOW_SECONDS)
+        found = client.get("/logs", source=source, query=query, limit=MOST_LINES)["lines"]
+        fresh = [entry for entry in found if _identity(entry) not in seen]
 
 
 def _identity(entry: dict[str, Any]) -> tuple[str, str, str]:

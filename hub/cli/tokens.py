@@ -39,8 +39,7 @@ def create(name: str, scopes: tuple[str, ...], expires: int | None, quiet: bool,
         body["scopes"] = list(scopes)
     if expires is not None:
         body["expires_seconds"] = expires
-    with hub() as client:
-        made = client.post("/tokens", body)
+    made = hub().post("/tokens", body)
     if as_json:
         print_json(made)
         return
@@ -56,8 +55,7 @@ def create(name: str, scopes: tuple[str, ...], expires: int | None, quiet: bool,
 @json_option
 def list_tokens(everything: bool, as_json: bool) -> None:
     """Keys, without their secrets."""
-    with hub() as client:
-        found = client.get("/tokens")
+    found = hub().get("/tokens")
     if as_json:
         print_json(found)
         return
@@ -86,9 +84,9 @@ def list_tokens(everything: bool, as_json: bool) -> None:
 @json_option
 def revoke(key: str, as_json: bool) -> None:
     """Revoke a key at once."""
-    with hub() as client:
-        identifier = _identifier(client, key)
-        client.delete(f"/tokens/{segment(identifier)}")
+    client = hub()
+    identifier = _identifier(client, key)
+    client.delete(f"/tokens/{segment(identifier)}")
     if as_json:
         print_json({"revoked": identifier})
     else:
@@ -100,8 +98,7 @@ def revoke(key: str, as_json: bool) -> None:
 @json_option
 def sign_in(subject: str, as_json: bool) -> None:
     """Make a link that signs an administrator in on the web pages, once, within 15 minutes."""
-    with hub() as client:
-        link = client.post("/sign-in-links", {"subject": subject})
+    link = hub().post("/sign-in-links", {"subject": subject})
     if as_json:
         print_json(link)
         return
