@@ -75,7 +75,7 @@ class Head:
 def classify(head: Head, message: Message) -> Era:
     """The era of a POST. Stricter than routing on the header alone: a body that names a version is modern."""
     if head.version is not None:
-        return "legacy" if head.version in LEGACY or message.method == "initialize" else "modern"
+        return "legacy" if head.version in LEGACY else "modern"
     if message.method == "initialize" or message.is_response:
         return "legacy"
     return "modern" if _meta(message).get(META + "protocolVersion") is not None else "legacy"

@@ -101,7 +101,10 @@ class Everything:
             if set(asked) <= set(answers):
                 return answers
             return types.InputRequiredResult(input_requests=dict(asked))
-        kinds = {types.ElicitRequest: types.ElicitResult, types.CreateMessageRequest: types.CreateMessageResult}
+        kinds: dict[type, Any] = {
+            types.ElicitRequest: types.ElicitResult,
+            types.CreateMessageRequest: types.CreateMessageResult,
+        }
         answers: dict[str, Any] = {}
         for key, request in asked.items():
             answers[key] = await ctx.session.send_request(
@@ -114,7 +117,7 @@ class Everything:
 
     async def log(self, ctx: Context, said: str) -> None:
         """A log message on the request's stream; to a modern client only when the request asks for it."""
-        asked = (ctx.meta or {}).get("io.modelcontextprotocol/logLevel")
+        asked: Any = (ctx.meta or {}).get("io.modelcontextprotocol/logLevel")
         if ctx.protocol_version != MODERN or asked is not None:
             params = types.LoggingMessageNotificationParams(level="info", data=said)
             await ctx.session.send_notification(types.LoggingMessageNotification(params=params), ctx.request_id)
