@@ -5,7 +5,7 @@ UV := $(BIN)/uv
 UV_VERSION := 0.13.8
 export ENTREPOT_HOME ?= $(CURDIR)/.entrepot
 
-.PHONY: setup up test lint format bench soak lock wheel clean
+.PHONY: setup up test lint format bench lock docs wheel docker-steps clean
 
 setup: $(VENV)/.installed ## Install everything into .venv
 
@@ -37,12 +37,23 @@ format: setup
 bench: setup ## Measure the data path beside a direct call
 	@$(BIN)/python -m benchmarks
 
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
 lock: ## Renew the lock files
-	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/runtime.lock
-	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras --group dev pyproject.toml requirements/build.in -o requirements/dev.lock
+	@$(COMPILE) requirements/build.in -o requirements/build.lock
+	@$(COMPILE) pyproject.toml -o requirements/runtime.lock
+	@$(COMPILE) --extra local pyproject.toml -o requirements/local.lock
+	@$(COMPILE) --all-extras --group dev pyproject.toml requirements/build.in -o requirements/dev.lock
+
+docs: setup ## Write the reference pages anew from the program
+	@$(BIN)/python docs/reference/generate.py
+	@$(BIN)/python docs/reference/tables.py
 
 wheel: setup
 	@$(BIN)/python -m build --wheel --no-isolation
 
-clean:
-	rm -rf $(VENV) build dist node_modules .entrepot
+docker-steps: setup ## Do what the Dockerfile does, in folders instead of an image
+	@UV=$(CURDIR)/$(UV) deploy/docker-steps.sh
+
+clean: ## Remove what was installed and built, and the hub's state in this clone
+	rm -rf $(VENV) build dist tests/.node *.egg-info .entrepot
