@@ -94,7 +94,7 @@ async def answer(
     `UpstreamError` when the answer is not JSON-RPC.
     """
     if not response.streaming:
-        return Incoming(response.status, _answer_of(upstream, response))
+        return Incoming(response.status, _answer_of(upstream, response, identifier))
     reader = Reader(upstream.bounds.answer_bytes)
     silent_seconds = (bounds or upstream.bounds).answer_seconds
     try:
@@ -105,7 +105,7 @@ async def answer(
                     message = _message(upstream, event.data)
                     if message is None:
                         continue
-                    if message.is_response and message.id == identifier:
+                    if message.is_response and jsonrpc.same_id(message.id, identifier):
                         return Incoming(response.status, message)
                     await on_message(message)
     except TimeoutError as error:
@@ -126,7 +126,7 @@ def _message(upstream: Upstream, data: bytes) -> Message | None:
         return None
 
 
-def _answer_of(upstream: Upstream, response: Response) -> Message:
+def _answer_of(upstream: Upstream, response: Response, identifier: bytes) -> Message:
     try:
         message = jsonrpc.read(response.body)
     except jsonrpc.NotJson as error:
@@ -136,4 +136,6 @@ def _answer_of(upstream: Upstream, response: Response) -> Message:
         ) from error
     if "result" not in message.members and "error" not in message.members:
         raise UpstreamError(f"Server {upstream.name!r} answered HTTP {response.status} without result or error")
+    if "result" in message.members and not jsonrpc.same_id(message.id, identifier):
+        raise UpstreamError(f"Server {upstream.name!r} answered another request than the one it was asked")
     return message

@@ -267,8 +267,9 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def abort(self) -> None:
-        """Close at once."""
-        self._complete = True
+        """Close at once. Whoever still waits for an answer here is told."""
+        if not self._complete:
+            self._fail(OutcomeUnknown("The connection to the server was closed before its answer was complete"))
         if self.transport is not None and not self.closed:
             self.transport.abort()
 
@@ -354,6 +355,8 @@ class Origin:
             raise UpstreamDown(f"The server's certificate was refused: {error.reason}") from error
         except OSError as error:
             raise UpstreamDown(f"The server cannot be reached: {error.strerror or type(error).__name__}") from error
+        except UnicodeError as error:
+            raise UpstreamDown("The server's host name is not one") from error
         self._all.add(connection)
         return connection
 

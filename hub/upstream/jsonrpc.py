@@ -63,6 +63,15 @@ def same(raw: Raw | bytes | None, text: bytes) -> bool:
     return raw is not None and bytes(raw) == text
 
 
+def same_id(one: bytes | None, other: bytes | None) -> bool:
+    """Whether two ids are the same value: a peer may write a string's characters in another way, never its type."""
+    if one == other:
+        return True
+    if one is None or other is None or one[:1] != b'"' or other[:1] != b'"':
+        return False
+    return value(one) == value(other)
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One JSON-RPC message: `raw` as it came, its id as JSON bytes (None without one), and its members."""

@@ -26,6 +26,8 @@ class Reader:
         self._kind = ""
         self._id = ""
         self._data: list[bytes] = []
+        self._mark = b"\xef\xbb\xbf"
+        """The byte order mark that may stand before the first line, and only there."""
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that this chunk completes."""
@@ -42,7 +44,8 @@ class Reader:
         self._rest = [] if lines[-1].endswith(b"\n") else [lines.pop()]
         events: list[Event] = []
         for line in lines:
-            self._line(line.rstrip(b"\r\n"), events)
+            self._line(line.rstrip(b"\r\n").removeprefix(self._mark), events)
+            self._mark = b""
         return events
 
     def _line(self, line: bytes, events: list[Event]) -> None:

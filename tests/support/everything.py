@@ -117,8 +117,8 @@ class Everything:
 
     async def log(self, ctx: Context, said: str) -> None:
         """A log message on the request's stream; to a modern client only when the request asks for it."""
-        asked: Any = (ctx.meta or {}).get("io.modelcontextprotocol/logLevel")
-        if ctx.protocol_version != MODERN or asked is not None:
+        asked = "io.modelcontextprotocol/logLevel" in (ctx.meta or {})
+        if ctx.protocol_version != MODERN or asked:
             params = types.LoggingMessageNotificationParams(level="info", data=said)
             await ctx.session.send_notification(types.LoggingMessageNotification(params=params), ctx.request_id)
 

@@ -40,7 +40,7 @@ class RunningHub:
     url: str
     http: httpx.AsyncClient
     token: str
-    stack: AsyncExitStack
+    servers: AsyncExitStack
 
     async def register(self, name: str, url: str, era: Literal["auto", "modern", "legacy"] = "auto") -> dict[str, Any]:
         """Put a server into the catalog, as an administrator would."""
@@ -58,7 +58,7 @@ class RunningHub:
         """A server with everything, started and registered under `name`."""
         server = Everything(name)
         recorded = Recorded(server.app(), only)
-        base = await self.stack.enter_async_context(serving(recorded))
+        base = await self.servers.enter_async_context(serving(recorded))
         await self.register(name, f"{base}/mcp")
         return Behind(server, recorded)
 
@@ -160,9 +160,10 @@ async def running_hub(home: Path, **more: Any) -> AsyncGenerator[RunningHub]:
     await anyio.to_thread.run_sync(migrate.upgrade, database, migrate.HUB)
     database.close()
     hub = Hub(settings)
-    async with AsyncExitStack() as stack:
+    # Servers outlive the hub that holds connections to them, so that nobody waits for anybody at the end.
+    async with AsyncExitStack() as servers, AsyncExitStack() as stack:
         await stack.enter_async_context(hub.running())
         url = await stack.enter_async_context(serving(hub.app, listener, lifespan=False))
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30))
         _, token = await hub.keys.create("tester", ["call"])
-        yield RunningHub(hub, url, http, token, stack)
+        yield RunningHub(hub, url, http, token, servers)

@@ -204,13 +204,14 @@ class RawServer:
         self.seen.append(exchange)
         work = asyncio.ensure_future(self.behaviour(exchange))
         gone = asyncio.ensure_future(reader.read(1))
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+                return
+            self.left.set()
+            writer.close()
+        finally:
+            work.cancel()
             gone.cancel()
-            await asyncio.gather(gone, return_exceptions=True)
-            work.result()
-            return
-        self.left.set()
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
-        writer.close()
+            await asyncio.gather(work, gone, return_exceptions=True)
