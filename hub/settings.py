@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     allowed_hosts: list[str] = Field(default_factory=list, description="Further Host names that are answered.")
     allowed_origins: list[str] = Field(default_factory=list, description="Further Origins that are answered.")
     database_url: str = Field(default="", description="SQLAlchemy URL; empty means SQLite inside home.")
+    weights: Path | None = Field(
+        default=None, description="Folder of model weights that were fetched before; empty means inside home."
+    )
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024, description="Largest request body, in bytes.")
     max_result_bytes: int = Field(default=64 * 2**20, ge=1024, description="Largest answer of a server, in bytes.")
     connect_seconds: float = Field(default=10, gt=0, description="Seconds to reach a server.")
@@ -107,6 +110,11 @@ class Settings(BaseSettings):
     def audit_dir(self) -> Path:
         """Folder of the hash-chained audit segments."""
         return self.home / "audit"
+
+    @property
+    def weights_dir(self) -> Path:
+        """Folder of model weights."""
+        return self.weights or self.home / "weights"
 
     @property
     def logs_dir(self) -> Path:

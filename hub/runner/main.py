@@ -57,7 +57,7 @@ async def serve(settings: Settings) -> None:
     )
     supervisor = Supervisor(place, WantedFile(settings.home / "runner.json"))
     config = uvicorn.Config(
-        Api(supervisor, place.sandbox, WeightStore(settings.home / "weights")),
+        Api(supervisor, place.sandbox, WeightStore(settings.weights_dir)),
         uds=str(settings.runner_socket),
         http="httptools",
         ws="none",
