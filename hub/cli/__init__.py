@@ -40,7 +40,7 @@ COMMANDS = {
     "sign-in": Row("hub.cli.tokens", "sign_in", "Make a one-time link to the web pages."),
     "call": Row("hub.cli.calls", "call", "Call a tool and print its answer."),
     "ask": Row("hub.cli.calls", "ask", "Ask an agent and print its answer."),
-    "agents": Row("hub.cli.agents", "agents", "List and show agents."),
+    "agents": Row("hub.cli.agents", "agents", "List, show, add and remove agents."),
     "runs": Row("hub.cli.agents", "runs", "List, show and cancel runs of agents."),
     "models": Row("hub.cli.models", "models", "List, add, remove and probe models."),
     "audit": Row("hub.cli.audit", "audit", "Search the audit and verify that it is whole."),

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import click
+import yaml
 
 from hub.cli.client import segment
 from hub.cli.command import Group, hub, json_option
 from hub.cli.show import length, line, moment, print_fields, print_json, print_table
+from hub.errors import BadRequest
 
 
 @click.group(cls=Group)
 def agents() -> None:
-    """List and show agents."""
+    """List, show, add and remove agents."""
 
 
 @agents.command(name="list", example="entrepot agents list")
@@ -63,6 +65,31 @@ def show(name: str, as_json: bool) -> None:
             ("last run", moment(found["last_run"]) or "never"),
         ]
     )
+
+
+@agents.command(example="entrepot agents add reviewer.yaml")
+@click.argument("file", type=click.File("rb"))
+@json_option
+def add(file: BinaryIO, as_json: bool) -> None:
+    """Add an agent from its manifest (YAML or JSON, - for stdin), or change the one of that name."""
+    text = file.read()
+    found = hub().put_text(f"/agents/{segment(_name(text))}", text)
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"{found['name']} is there. Ask it: entrepot ask {found['name']} TEXT", err=True)
+
+
+@agents.command(example="entrepot agents remove reviewer")
+@click.argument("name")
+@json_option
+def remove(name: str, as_json: bool) -> None:
+    """Forget an agent; its runs are kept."""
+    hub().delete(f"/agents/{segment(name)}")
+    if as_json:
+        print_json({"removed": name})
+    else:
+        click.echo(f"{name} is removed.", err=True)
 
 
 @click.group(cls=Group)
@@ -143,6 +170,18 @@ def cancel(run: str, as_json: bool) -> None:
         print_json(found)
     else:
         click.echo(f"{line(run)} is {found['state']} and was asked to stop.", err=True)
+
+
+def _name(text: bytes) -> str:
+    """The name in a manifest; everything else of it is the agents part's to judge."""
+    try:
+        read: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BadRequest(f"The manifest is neither YAML nor JSON: {' '.join(str(error).split())}") from error
+    name: Any = cast("dict[str, Any]", read).get("name") if isinstance(read, dict) else None
+    if not isinstance(name, str):
+        raise BadRequest("The manifest has no name.", hint="Begin it with `name: my-agent`.")
+    return name
 
 
 def _took(run: dict[str, Any]) -> str:

@@ -23,6 +23,9 @@ AGENTS = "/mcp/s/agents"
 
 META = "dev.entrepot/"
 
+WHERE = (("lines", "lines"), ("page", "page"))
+"""Members of a citation that say where in its document, and how that is called."""
+
 
 @click.command(
     cls=Command,
@@ -175,8 +178,9 @@ def _source(source: Any) -> str:
     if not isinstance(source, dict):
         return line(source)
     known = cast("dict[str, Any]", source)
-    parts = [line(known[key]) for key in ("title", "section", "path", "document", "uri", "lines") if known.get(key)]
-    return " · ".join(dict.fromkeys(parts))
+    place = line(known.get("path") or known.get("uri") or known.get("document") or "")
+    at = next((f" {what} {line(known[key])}" for key, what in WHERE if known.get(key)), "")
+    return " · ".join(part for part in (line(known.get("section") or known.get("title") or ""), place + at) if part)
 
 
 def _meta(result: Mapping[str, Any], name: str) -> str:

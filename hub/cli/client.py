@@ -67,6 +67,10 @@ class AdminClient:
         """The answer to a PUT of JSON."""
         return self._asked("PUT", path, {}, body)
 
+    def put_text(self, path: str, text: bytes) -> Any:
+        """The answer to a PUT of a file that is YAML or JSON."""
+        return self._asked("PUT", path, {}, text, LONG_SECONDS, "application/yaml")
+
     def delete(self, path: str, **query: Any) -> None:
         """Delete what the path names."""
         self._asked("DELETE", path, query)

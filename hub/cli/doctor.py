@@ -65,25 +65,24 @@ def _of_server(client: AdminClient, name: str) -> list[Check]:
             "" if not found["problems"] else "Tell the server's author; the rest of it is served.",
         ),
     ]
-    if found["kind"] in ("stdio", "package"):
-        checks.append(_of_child(client, name, ready))
-    return checks
+    return [*checks, *_of_child(client, name, found["kind"], ready)]
 
 
-def _of_child(client: AdminClient, name: str, ready: bool) -> Check:
+def _of_child(client: AdminClient, name: str, kind: str, ready: bool) -> list[Check]:
     rows: list[dict[str, Any]] = client.get("/replicas")["replicas"]
     child = next((row for row in rows if row["name"] == name), None)
+    if child is None and kind not in ("stdio", "package"):
+        return []
     if child is None:
-        return Check("process", False, "the runner does not know it", f"entrepot servers refresh {name}")
+        return [Check("process", False, "the runner does not know it", f"entrepot servers refresh {name}")]
     well = child["state"] in ("running", "idle", "starting")
     detail = f"{child['state']}, {len(child['pids'])} running, {counted(child['restarts'], 'restart')}"
     if well and ready:
-        return Check("process", True, detail)
+        return [Check("process", True, detail)]
     said = client.get("/logs", source=f"child-{name}", limit=LOG_LINES)["lines"]
     tail = "".join(f"\n    | {line(entry['message'])}" for entry in said)
-    return Check(
-        "process", well, detail + (f"; it last said:{tail}" if tail else ""), f"entrepot logs --source child-{name}"
-    )
+    detail += f"; it last said:{tail}" if tail else ""
+    return [Check("process", well, detail, f"entrepot logs --source child-{name}")]
 
 
 def _print(checks: Sequence[Check]) -> None:

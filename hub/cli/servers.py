@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from hub.cli.client import LONG_SECONDS, segment
+from hub.cli.client import LONG_SECONDS, AdminClient, segment
 from hub.cli.command import Command, Group, Pair, hub, json_option
 from hub.cli.console import Console
 from hub.cli.show import counted, line, moment, print_fields, print_json, print_table
+from hub.errors import HubError
 
 MOST_EXPOSED = 40
 """Exposed names that are listed before the rest is only counted."""
+
+LAST_WORDS = 8
+"""Lines of a failed server's log that are shown with the failure."""
 
 
 class AddCommand(Command):
@@ -50,13 +56,27 @@ entrepot servers add files --env ROOT=/data --stdio python -m my_server --flag""
 @click.option("--stdio", metavar="COMMAND…", help="Start this command; all that follows belongs to it.")
 @click.option("--package", metavar="REF", help="Start a package: npm:NAME@1.2.3 or pypi:NAME==1.2.3.")
 @click.option("--openapi", metavar="URL", help="Offer the operations of an OpenAPI description.")
-@click.option("--era", type=click.Choice(["auto", "modern", "legacy"]), default="auto", show_default=True)
+@click.option(
+    "--era", type=click.Choice(["auto", "modern", "legacy"]), default="auto", show_default=True, help="What it speaks."
+)
 @click.option("--env", multiple=True, type=Pair("NAME=VALUE", "="), help="For the child; kept sealed.")
 @click.option("--header", multiple=True, type=Pair("NAME: VALUE", ":"), help="For the URL; kept sealed.")
 @click.option("--title", default="", help="What people are shown.")
 @click.option("--description", default="", help="What it is for.")
-@click.option("--sandbox", type=click.Choice(["server", "trusted"]), default="server", show_default=True)
-@click.option("--isolation", type=click.Choice(["shared", "per-principal"]), default="shared", show_default=True)
+@click.option(
+    "--sandbox",
+    type=click.Choice(["server", "trusted"]),
+    default="server",
+    show_default=True,
+    help="How a child is held; `trusted` sees this machine as the hub does.",
+)
+@click.option(
+    "--isolation",
+    type=click.Choice(["shared", "per-principal"]),
+    default="shared",
+    show_default=True,
+    help="One child for all callers, or one for each.",
+)
 @click.option("--dry-run", is_flag=True, help="Probe it and show what callers would see; keep nothing.")
 @json_option
 def add(
@@ -74,8 +94,8 @@ def add(
     Give one of: a URL, --package, --openapi, or --stdio with the command that speaks MCP on its standard streams.
     """
     body = _declared(name, rest, stdio, package, openapi) | _told(told)
-    client = hub()
-    with Console().step(f"Look at {name}") as step:
+    client, began = hub(), datetime.now(UTC)
+    with Console().step(f"Look at {name}") as step, _with_last_words(client, name, began, as_json):
         server = client.post("/servers", body, seconds=LONG_SECONDS, dry_run=dry_run)
         step.note(f"{server['state']}, {_counted(server['counts'])}")
     _print(server, as_json)
@@ -134,6 +154,25 @@ def remove(name: str, release_names: bool, as_json: bool) -> None:
         print_json({"removed": name})
     else:
         click.echo(f"{name} is removed.", err=True)
+
+
+@contextmanager
+def _with_last_words(client: AdminClient, name: str, began: datetime, as_json: bool) -> Generator[None]:
+    """Where a child could not be used, what it wrote before it ended: most often that is the reason."""
+    try:
+        yield
+    except HubError as error:
+        if not as_json and error.status >= 500:
+            lines = client.get("/logs", source=f"child-{name}", limit=LAST_WORDS)["lines"]
+            error.message += "".join(f"\n  | {line(entry['message'])}" for entry in lines if _since(entry, began))
+        raise
+
+
+def _since(entry: dict[str, Any], began: datetime) -> bool:
+    try:
+        return datetime.fromisoformat(entry["at"]) >= began
+    except ValueError:
+        return False
 
 
 def _declared(

@@ -206,3 +206,9 @@ def test_the_sign_in_link_is_alone_on_stdout_and_works_once(hub: Installation) -
 def test_logs_are_read_with_bounds(hub: Installation) -> None:
     assert len(hub.json("logs", "--limit", "2")["lines"]) <= 2
     assert {entry["source"] for entry in hub.json("logs", "--source", "hub-0")["lines"]} <= {"hub-0"}
+
+
+def test_a_command_that_ends_at_once_is_refused_with_its_last_words(hub: Installation) -> None:
+    refused = hub.run("servers", "add", "mute", "--stdio", "/bin/sh", "-c", "echo no harbour here >&2; exit 3", code=1)
+    assert "| no harbour here" in refused.stderr
+    assert "mute" not in hub.run("servers", "list").stdout
