@@ -31,7 +31,7 @@ from hub.bundled import Bundled, InternalServer
 from hub.catalog.publisher import Snapshots
 from hub.catalog.runner_client import RunnerClient
 from hub.catalog.service import THE_HUB, Catalog
-from hub.catalog.watcher import Watcher
+from hub.catalog.watcher import Changes, Watcher
 from hub.db import migrate
 from hub.db.engine import Database
 from hub.db.migrate import History
@@ -187,7 +187,8 @@ class Hub:
         self.pool = Pool(self._bounds)
         listing = Listing(self.admission)
         seals = Seals(self.keyring)
-        self.bridge = Bridge(self.pool, seals)
+        self.changes = Changes(self.snapshots, self._refresh)
+        self.bridge = Bridge(self.pool, seals, self.changes)
         guardrails = Guardrails([Size(self.settings.max_result_bytes)])
         limits = Limits(UNLIMITED, system_clock)
         calls = Calls(self.admission, limits, guardrails, self.audit, self.bridge, self.metrics)
@@ -195,7 +196,7 @@ class Hub:
         tasks = Tasks(self.pool, seals, self.audit)
         self.legacy_sessions = LegacySessions(asyncio.get_running_loop().time, self.worker)
         modern = ModernFace(self.snapshots, listing, calls, subscriptions, tasks)
-        legacy = LegacyFace(self.snapshots, listing, calls, self.legacy_sessions, self.pool, self.audit)
+        legacy = LegacyFace(self.snapshots, listing, calls, self.legacy_sessions, self.pool, self.audit, self.changes)
         self.forwarder = Forwarder(self.settings.run_dir, self.worker)
         mcp = McpEndpoint(modern, legacy, self.forwarder, self.settings.max_body_bytes)
         faces = _Faces(mcp, Starlette(routes=[]))
@@ -252,7 +253,7 @@ class Hub:
             if self.worker == 0:
                 owned += [
                     group.create_task(Indexer(self.audit.folder, self.database).run_forever()),
-                    group.create_task(Watcher(self.snapshots, self.pool, self._refresh).run()),
+                    group.create_task(Watcher(self.snapshots, self.pool, self.changes).run()),
                     group.create_task(self._revisit()),
                     group.create_task(self.bundled.run()),
                 ]
@@ -264,6 +265,7 @@ class Hub:
                 await self._close()
 
     async def _close(self) -> None:
+        await self.changes.close()
         await self.legacy_sessions.close()
         await self.bridge.close()
         self.pool.close()

@@ -1,6 +1,8 @@
 """Keeps the catalog fresh: listens to every server that promises to tell of changes, and refreshes before it tells.
 
-One owner task per server. Only one worker of a hub watches; the others learn of a new snapshot from it.
+One owner task per server. Only one worker of a hub watches; the others learn of a new snapshot from it. What a
+server tells within a client's own session goes the same way, through `Changes`: a client that was told and asks must
+not get the old list.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from hub.catalog.publisher import Change, Snapshots
+from hub.catalog.publisher import Change, Snapshots, compared
 from hub.catalog.snapshot import Kind, Server
 from hub.errors import HubError
 from hub.upstream import jsonrpc
@@ -33,13 +35,57 @@ KINDS: dict[str, frozenset[Kind]] = {
 }
 
 
+LOOK_PAUSE = 0.5
+"""Seconds between two looks at a server that tells of changes: a flood of them must not become a flood of looks."""
+
+
+class Changes:
+    """What servers tell of their lists: looked at first, told to clients then. `close` ends the looks."""
+
+    def __init__(self, snapshots: Snapshots, refresh: Callable[[str], Awaitable[object]]) -> None:
+        self._snapshots = snapshots
+        self._refresh = refresh
+        self._heard: dict[str, frozenset[Kind]] = {}
+        self._looks: dict[str, asyncio.Task[None]] = {}
+
+    def heard(self, server: str, method: str) -> bool:
+        """Take note when `method` tells of a change; many notes before a look share it. False for any other method."""
+        kinds = KINDS.get(method)
+        if kinds is None:
+            return False
+        self._heard[server] = self._heard.get(server, frozenset()) | kinds
+        if server not in self._looks:
+            self._looks[server] = asyncio.create_task(self._look(server))
+        return True
+
+    async def _look(self, server: str) -> None:
+        try:
+            while (kinds := self._heard.pop(server, None)) is not None:
+                before = self._snapshots.current
+                await self._refresh(server)
+                if not kinds <= compared(before, self._snapshots.current).kinds:
+                    # Clients are told also of a change that does not show in the lists, as the server told it.
+                    self._snapshots.tell(Change(frozenset({server}), kinds))
+                await asyncio.sleep(LOOK_PAUSE)
+        finally:
+            self._heard.pop(server, None)
+            del self._looks[server]
+
+    async def close(self) -> None:
+        """Stop looking."""
+        looks = list(self._looks.values())
+        for look in looks:
+            look.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
+
+
 class Watcher:
     """Watches all servers of the snapshot. `run` is its owner task."""
 
-    def __init__(self, snapshots: Snapshots, pool: Pool, refresh: Callable[[str], Awaitable[object]]) -> None:
+    def __init__(self, snapshots: Snapshots, pool: Pool, changes: Changes) -> None:
         self._snapshots = snapshots
         self._pool = pool
-        self._refresh = refresh
+        self._changes = changes
         self._watched: dict[str, tuple[str, asyncio.Task[None]]] = {}
 
     async def run(self) -> None:
@@ -78,10 +124,7 @@ class Watcher:
         upstream = self._pool.upstream(server.name, server.address, server.digest)
 
         async def on_message(message: Message) -> None:
-            kinds = KINDS.get(message.method)
-            if kinds is not None:
-                await self._refresh(server.name)
-                self._snapshots.tell(Change(frozenset({server.name}), kinds))
+            self._changes.heard(server.name, message.method)
 
         if "modern" in server.eras:
             bounds = Bounds(upstream.bounds.connect_seconds, LISTEN_SECONDS, upstream.bounds.answer_bytes)

@@ -17,6 +17,7 @@ import orjson
 from msgspec import Raw
 
 from hub.catalog.snapshot import Server, Target
+from hub.catalog.watcher import Changes
 from hub.errors import HubError, InvalidParams, UpstreamError
 from hub.gateway.calls import Call, Emit, Outcome
 from hub.gateway.seals import Seals
@@ -46,9 +47,10 @@ MODERN_ONLY = ("resultType", "ttlMs", "cacheScope")
 class Bridge:
     """The relay behind `calls.Calls`. Owns the sessions with legacy servers that modern clients need."""
 
-    def __init__(self, pool: Pool, seals: Seals) -> None:
+    def __init__(self, pool: Pool, seals: Seals, changes: Changes) -> None:
         self._pool = pool
         self._seals = seals
+        self._changes = changes
         self._bridged: OrderedDict[tuple[str, str, str], UpstreamSession] = OrderedDict()
         self._opening: dict[tuple[str, str, str], asyncio.Lock] = {}
         self._counter = itertools.count(1)
@@ -115,7 +117,8 @@ class Bridge:
 
         async def on_message(message: Message) -> None:
             if not message.is_request:
-                await emit(message.raw)
+                if not self._changes.heard(server.name, message.method):
+                    await emit(message.raw)
                 return
             upstream = session.upstreams.get(server.name)
 
@@ -240,6 +243,8 @@ class Bridge:
             elif message.method == "notifications/progress" and token is not None:
                 told = message.params() | {"progressToken": Raw(orjson.dumps(token))}
                 await emit(jsonrpc.notification(message.method, told))
+            else:
+                self._changes.heard(server.name, message.method)
 
         try:
             incoming = await self._bridged_request(key, server, identifier, call.method, body, on_message)

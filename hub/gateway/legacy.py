@@ -17,6 +17,7 @@ from starlette.types import Receive, Send
 from hub.audit.recorder import Audit
 from hub.catalog.publisher import Snapshots, Subscription
 from hub.catalog.snapshot import View
+from hub.catalog.watcher import Changes
 from hub.errors import BadRequest, HubError, InvalidParams, NotFound
 from hub.gateway.calls import VERBS, Call, Calls
 from hub.gateway.eras import LEGACY, Head, UnknownMethod
@@ -42,7 +43,14 @@ class LegacyFace:
     """Serves legacy POSTs, GET streams and DELETEs."""
 
     def __init__(
-        self, snapshots: Snapshots, listing: Listing, calls: Calls, sessions: Sessions, pool: Pool, audit: Audit
+        self,
+        snapshots: Snapshots,
+        listing: Listing,
+        calls: Calls,
+        sessions: Sessions,
+        pool: Pool,
+        audit: Audit,
+        changes: Changes,
     ) -> None:
         self._snapshots = snapshots
         self._listing = listing
@@ -50,6 +58,7 @@ class LegacyFace:
         self._sessions = sessions
         self._pool = pool
         self._audit = audit
+        self._changes = changes
 
     async def serve(
         self, principal: Principal, key: str, head: Head, message: Message, _receive: Receive, send: Send
@@ -239,22 +248,21 @@ class LegacyFace:
         try:
             while True:
                 session.opened.clear()
-                for upstream in session.upstreams.values():
+                for name, upstream in session.upstreams.items():
                     if upstream not in followed:
-                        followed[upstream] = asyncio.create_task(_hand_on(session, upstream.listen))
+                        followed[upstream] = asyncio.create_task(self._hand_on(session, name, upstream.listen))
                 await session.opened.wait()
         finally:
             for task in followed.values():
                 task.cancel()
 
+    async def _hand_on(self, session: Session, server: str, listen: Callable[..., Awaitable[bool]]) -> None:
+        async def on_message(message: Message) -> None:
+            if not message.is_response and not self._changes.heard(server, message.method):
+                session.tell(message.raw)
 
-async def _hand_on(session: Session, listen: Callable[..., Awaitable[bool]]) -> None:
-    async def on_message(message: Message) -> None:
-        if not message.is_response:
-            session.tell(message.raw)
-
-    with contextlib.suppress(HubError):
-        await listen(on_message)
+        with contextlib.suppress(HubError):
+            await listen(on_message)
 
 
 def _concerns(view: View, servers: frozenset[str]) -> bool:
