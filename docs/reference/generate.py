@@ -33,6 +33,7 @@ def cli() -> str:
         "\n".join(
             ["| exit code | meaning |", "|---|---|", *(f"| {code} | {told} |" for code, told in EXIT_CODES.items())]
         ),
+        'Completion: `eval "$(_ENTREPOT_COMPLETE=bash_source entrepot)"`; `zsh_source` and `fish_source` likewise.',
     ]
     for path, command, context in _commands(entrepot, "entrepot", None):
         pages += [f"{'#' * min(4, 1 + len(path.split()))} {path}", f"```text\n{_help(command, context)}\n```"]

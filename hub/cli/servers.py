@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -95,7 +96,7 @@ def add(
     """
     body = _declared(name, rest, stdio, package, openapi) | _told(told)
     client, began = hub(), datetime.now(UTC)
-    with Console().step(f"Look at {name}") as step, _with_last_words(client, name, began, as_json):
+    with Console().step(f"Look at {name}") as step, _explained(client, body, began, as_json):
         server = client.post("/servers", body, seconds=LONG_SECONDS, dry_run=dry_run)
         step.note(f"{server['state']}, {_counted(server['counts'])}")
     _print(server, as_json)
@@ -157,15 +158,27 @@ def remove(name: str, release_names: bool, as_json: bool) -> None:
 
 
 @contextmanager
-def _with_last_words(client: AdminClient, name: str, began: datetime, as_json: bool) -> Generator[None]:
+def _explained(client: AdminClient, body: dict[str, Any], began: datetime, as_json: bool) -> Generator[None]:
     """Where a child could not be used, what it wrote before it ended: most often that is the reason."""
     try:
         yield
     except HubError as error:
-        if not as_json and error.status >= 500:
-            lines = client.get("/logs", source=f"child-{name}", limit=LAST_WORDS)["lines"]
+        if error.status < 500:
+            raise
+        if not as_json:
+            lines = client.get("/logs", source=f"child-{body['name']}", limit=LAST_WORDS)["lines"]
             error.message += "".join(f"\n  | {line(entry['message'])}" for entry in lines if _since(entry, began))
+        if hidden := _hidden_files(body):
+            error.hint = f"The sandbox hides {hidden[0]} from it: --sandbox trusted shows the files of this machine."
         raise
+
+
+def _hidden_files(body: dict[str, Any]) -> list[str]:
+    """Files here that the command names and its sandbox does not show, the program itself aside."""
+    if body.get("sandbox") == "trusted":
+        return []
+    arguments: list[str] = body.get("command", [])[1:]
+    return [argument for argument in arguments if os.path.isfile(argument)]
 
 
 def _since(entry: dict[str, Any], began: datetime) -> bool:

@@ -208,6 +208,12 @@ def test_logs_are_read_with_bounds(hub: Installation) -> None:
     assert {entry["source"] for entry in hub.json("logs", "--source", "hub-0")["lines"]} <= {"hub-0"}
 
 
+def test_a_script_that_the_sandbox_hides_is_named_with_the_way_out(hub: Installation) -> None:
+    refused = hub.run("servers", "add", "hidden", "--stdio", *CALCULATOR, code=1)
+    assert f"hides {CALCULATOR[1]}" in refused.stderr
+    assert "--sandbox trusted" in refused.stderr
+
+
 def test_a_command_that_ends_at_once_is_refused_with_its_last_words(hub: Installation) -> None:
     refused = hub.run("servers", "add", "mute", "--stdio", "/bin/sh", "-c", "echo no harbour here >&2; exit 3", code=1)
     assert "| no harbour here" in refused.stderr
