@@ -63,7 +63,8 @@ class InProcess:
             "state": {},
         }
         asked = False
-        status, collected, answered = 500, bytearray(), {}
+        status, collected = 500, bytearray()
+        answered: dict[str, str] = {}
 
         async def receive() -> Message:
             nonlocal asked
