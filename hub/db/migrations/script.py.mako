@@ -1,5 +1,6 @@
 """${message}."""
 
+# pyright: basic
 from __future__ import annotations
 
 import sqlalchemy as sa

@@ -1,5 +1,6 @@
 """The tables of the first release."""
 
+# pyright: basic
 from __future__ import annotations
 
 import sqlalchemy as sa
