@@ -21,8 +21,8 @@ $(VENV)/.installed: requirements/dev.lock pyproject.toml
 up: setup ## Start the hub with everything, show one real pass, stay up
 	@$(BIN)/entrepot up --first-light
 
-test: setup ## Run the whole test suite
-	@.ci/test
+test: setup ## Run the whole test suite; ARGS go to pytest
+	@.ci/test $(ARGS)
 
 lint: setup ## Format, types and import contracts
 	@$(BIN)/ruff format --check .

