@@ -37,7 +37,7 @@ class Agents:
         """Run the agent; a client that declared the Tasks extension gets the run as a task at once."""
         run = await self._service.start(call.name, call.arguments, Caller.read(call.caller), is_task=call.tasks)
         if call.tasks:
-            return as_task(run) | {"resultType": "task"}
+            return as_task(run) | {"resultType": "task", "_meta": meta_of(run)}
         try:
             return result_of(await self._service.wait(run, progress))
         except asyncio.CancelledError:
@@ -84,7 +84,7 @@ def definition(manifest: Manifest) -> dict[str, Any]:
 
 def result_of(run: Run) -> dict[str, Any]:
     """A finished run as a tool result. Raises `HubError` where it was cancelled."""
-    meta = {"dev.entrepot/run": run.id, "dev.entrepot/trace": run.trace}
+    meta = meta_of(run)
     if run.state == "cancelled":
         raise HubError("The run was cancelled.", data={"run": run.id})
     if run.state != "done" or run.output is None:
@@ -96,6 +96,11 @@ def result_of(run: Run) -> dict[str, Any]:
         "isError": False,
         "_meta": meta,
     }
+
+
+def meta_of(run: Run) -> dict[str, Any]:
+    """Which run answered: the hub seals task ids, so a task's id does not tell."""
+    return {"dev.entrepot/run": run.id, "dev.entrepot/trace": run.trace}
 
 
 def in_words(output: dict[str, Any]) -> str:
