@@ -8,6 +8,8 @@ this process (`hub.inprocess`, the admin socket); no header can put one there.
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -29,6 +31,7 @@ PUBLIC = ("/livez", "/readyz", "/metrics", "/sign-in", "/static", "/.well-known"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
 LONGEST_COOKIES = 8192
+LONGEST_WAY_BACK = 1000
 
 
 class MisdirectedRequest(HubError):
@@ -150,7 +153,7 @@ class Authentication:
             sent.append((b"www-authenticate", self._challenge(scope["path"], headers)))
             if headers.authorization is None and _wants_page(scope, headers):
                 status, body = 303, b""
-                sent.append((b"location", b"/sign-in"))
+                sent.append((b"location", _sign_in_and_back(scope)))
         sent.append((b"content-length", str(len(body)).encode()))
         await send({"type": "http.response.start", "status": status, "headers": sent})
         await send({"type": "http.response.body", "body": body})
@@ -215,6 +218,16 @@ def _wants_page(scope: Scope, headers: _Headers) -> bool:
     if scope.get("method") != "GET" or _under(scope["path"], *TOKEN_FACES, API):
         return False
     return "text/html" in headers.accept
+
+
+def _sign_in_and_back(scope: Scope) -> bytes:
+    # The path as it is routed, quoted as one value: it always starts with one slash, so it leads nowhere else.
+    path: str = scope["path"]
+    query: bytes = scope.get("query_string", b"")
+    back = path + (f"?{query.decode('latin-1')}" if query else "")
+    if path == "/" or path.startswith(("//", "/\\")) or len(back) > LONGEST_WAY_BACK:
+        return b"/sign-in"
+    return b"/sign-in?next=" + quote(back, safe="/").encode()
 
 
 def _cookie_value(header: str, name: str) -> str:

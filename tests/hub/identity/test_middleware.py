@@ -193,7 +193,10 @@ async def test_a_cookie_counts_for_pages_and_the_api_but_never_for_the_token_fac
 async def test_a_browser_without_a_session_is_shown_the_way_to_sign_in(tmp_path: Path) -> None:
     async with door(tmp_path) as hub:
         status, headers, _ = await hub.knock("/servers", OWN_HOST | {"accept": "text/html"}, "GET")
-        assert (status, headers["location"]) == (303, "/sign-in")
+        assert (status, headers["location"]) == (303, "/sign-in?next=/servers")
+        for path, way in (("/", "/sign-in"), ("//evil.example/x", "/sign-in"), ("/a\r\nb", "/sign-in?next=/a%0D%0Ab")):
+            _, headers, _ = await hub.knock(path, OWN_HOST | {"accept": "text/html"}, "GET")
+            assert headers["location"] == way
         assert (await hub.knock("/api/v1/servers", OWN_HOST | {"accept": "text/html"}, "GET"))[0] == 401
 
 
