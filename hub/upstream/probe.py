@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -44,7 +45,8 @@ LEGACY_CAPABILITIES: dict[str, Any] = {
 
 async def survey(address: Address, wanted: Wanted, bounds: Bounds) -> Survey:
     """What a server is. Raises `UpstreamDown`, `UpstreamTimeout` or `UpstreamError` naming what was tried."""
-    upstream = Upstream("probe", address, "", bounds)
+    # No name yet, or not known here: messages name the host, without what a URL may hold of secrets.
+    upstream = Upstream(urlsplit(address.url).netloc.rpartition("@")[2], address, "", bounds)
     try:
         return await _survey(upstream, wanted)
     finally:
