@@ -207,6 +207,8 @@ class Keys:
     errors: dict[str, str]
     made: Key | None = None
     fault: Broken | None = None
+    hidden: int = 0
+    """Revoked keys and those of runs that are not listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,7 @@ class Logs:
     """Log lines that match."""
 
     lines: tuple[Line, ...]
+    """Newest first; a line that is itself a JSON record of its program is unfolded."""
     typed: dict[str, str]
 
 

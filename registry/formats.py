@@ -23,6 +23,11 @@ def moment(value: datetime | None, language: Language) -> str:
     return f"{at.day} {MONTHS[at.month - 1]} {at.year}, {at:%H:%M:%S} UTC"
 
 
+def instant(value: datetime | None, language: Language) -> str:
+    """A moment in a table whose heading says UTC: as `moment`, without the zone."""
+    return moment(value, language).removesuffix(" UTC")
+
+
 def stamp(value: datetime | None) -> str:
     """A moment for machines: the `datetime` attribute of `<time>`."""
     if value is None:

@@ -189,6 +189,7 @@ class Screens:
             rich=speaker.rich,
             term=speaker.term,
             moment=partial(formats.moment, language=language),
+            instant=partial(formats.instant, language=language),
             duration=partial(formats.duration, language=language),
         )
         response = Response(body, page.status, PAGE_HEADERS, "text/html; charset=utf-8")

@@ -20,6 +20,10 @@ for (const form of document.querySelectorAll("form")) {
   });
 }
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+// A moment stands in UTC; pointing at it tells it in the viewer's own zone.
+document.addEventListener("pointerover", ({ target }) => {
+  if (target.tagName === "TIME" && !target.title) target.title = new Date(target.dateTime).toLocaleString(document.documentElement.lang, { dateStyle: "medium", timeStyle: "long" });
+});
 // Follow a run: take the same page again and exchange the part that changes, with its open steps kept open.
 const follow = async () => {
   const old = document.querySelector("[data-live]");

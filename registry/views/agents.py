@@ -14,6 +14,8 @@ from registry.views.tryit import outcome_of
 
 ENDPOINT = "/mcp/s/agents"
 """Each agent is a tool of the internal server `agents`."""
+RUN = "dev.entrepot/run"
+"""The key of a result's `_meta` under which the agents tell the run."""
 ALIVE = ("queued", "running")
 
 
@@ -44,9 +46,9 @@ async def ask(visit: Visit) -> Page | Moved:
         reply = await visit.hub.mcp(ENDPOINT, "tools/call", params, tasks=True)
     except Fault as fault:
         return await page_of(visit, agent, filled.fields, fault=fault)
-    task = task_of(reply.result or {})
-    if task and await is_run(visit, task):
-        return Moved(f"/runs/{segment(task)}", "done.asked", agent.name)
+    started = run_of(reply.result or {})
+    if started and await is_run(visit, started):
+        return Moved(f"/runs/{segment(started)}", "done.asked", agent.name)
     return await page_of(visit, agent, filled.fields, outcome=outcome_of(reply))
 
 
@@ -90,11 +92,9 @@ async def schema_of(visit: Visit, name: str) -> Any:
     raise Fault(503, "agent-not-offered", f"The agent {name!r} is not offered as a tool now.", owner="administrator")
 
 
-def task_of(result: dict[str, Any]) -> str:
-    """The id of the task that a call became, or nothing (Tasks extension)."""
-    if result.get("resultType") != "task":
-        return ""
-    return str(result.get("taskId") or as_schema(result.get("task")).get("taskId") or "")
+def run_of(result: dict[str, Any]) -> str:
+    """The run that answers a call, or nothing. A task's id does not tell: the hub seals it for its caller."""
+    return str(as_schema(result.get("_meta")).get(RUN) or "")
 
 
 async def is_run(visit: Visit, name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hub.policy.actions import scope_is_known
-from registry.contexts import Keys
+from registry.contexts import Broken, Keys
 from registry.hubface import Fault, read, segment
 from registry.screens import Moved, Page, Visit, broken
 from registry.shapes import Key
@@ -25,7 +25,7 @@ START = {"name": "", "scopes": "call models", "days": "90"}
 
 async def every(visit: Visit) -> Page:
     """GET /keys."""
-    return page_of(Keys(await keys_of(visit), START, {}))
+    return await page_of(visit, START)
 
 
 async def create(visit: Visit) -> Page:
@@ -34,7 +34,7 @@ async def create(visit: Visit) -> Page:
     made, errors, fault = await make(visit, typed)
     status = 422 if errors else fault.status if fault else 201
     told = broken(fault).context if fault else None
-    return page_of(Keys(await keys_of(visit), START if made else typed, errors, made, told), status)
+    return await page_of(visit, START if made else typed, errors, made, told, status)
 
 
 async def revoke(visit: Visit) -> Moved:
@@ -71,6 +71,16 @@ async def keys_of(visit: Visit) -> tuple[Key, ...]:
     return tuple(sorted(newest, key=lambda key: key.revoked is not None))
 
 
-def page_of(context: Keys, status: int = 200) -> Page:
-    """The page in any of its states."""
+async def page_of(
+    visit: Visit,
+    typed: dict[str, str],
+    errors: dict[str, str] | None = None,
+    made: Key | None = None,
+    fault: Broken | None = None,
+    status: int = 200,
+) -> Page:
+    """The page in any of its states. Every run makes a key, so those and revoked ones are listed on request only."""
+    found = await keys_of(visit)
+    listed = [key for key in found if visit.query.get("all") == "yes" or (key.kind != "run" and not key.revoked)]
+    context = Keys(tuple(listed), typed, errors or {}, made, fault, len(found) - len(listed))
     return Page("pages/keys.html", context, "keys.title", status=status)

@@ -208,7 +208,7 @@ async def test_connecting_puts_the_new_key_into_every_configuration(browser: htt
 
 
 async def test_asking_an_agent_leads_to_its_run(browser: httpx.AsyncClient, scripted: ScriptedHub) -> None:
-    scripted.result = {"resultType": "task", "taskId": "run_live", "status": "working"}
+    scripted.result = {"resultType": "task", "taskId": "sealed", "_meta": {"dev.entrepot/run": "run_live"}}
     answer = await browser.post("/agents/librarian", data=CSRF | {"arg.question": "How long?"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/runs/run_live")
     page = await browser.get("/runs/run_live")
