@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from hub.catalog.snapshot import Server
-from hub.errors import HubError, TooMany
+from hub.errors import HubError, TooMany, Unavailable
 from hub.ids import new_id
 from hub.upstream import jsonrpc
 from hub.upstream.connection import Incoming, OnMessage
@@ -28,6 +28,12 @@ IDLE_SECONDS = 1800.0
 
 MOST_SESSIONS = 20_000
 """A session without upstreams costs about 3 KiB."""
+
+ASK_SECONDS = 600.0
+"""How long a person may take to answer a server's question."""
+
+MOST_QUESTIONS = 100
+"""Questions of servers open at once in one session; the oldest is forgotten."""
 
 MOST_WAITING = 1000
 """Messages held for a client's GET stream before the oldest is dropped."""
@@ -101,11 +107,13 @@ class Session:
             # Two servers may count alike; to the client every question needs an id of its own.
             self._asked += 1
             identifier = b'"hub-%d"' % self._asked
+        while len(self._questions) >= MOST_QUESTIONS:
+            del self._questions[next(iter(self._questions))]
         self._questions[identifier] = answered
         return jsonrpc.write(message.members | {"id": identifier})
 
     async def ask(self, emit: Callable[[bytes], Any], method: str, params: bytes) -> Message:
-        """A request of the hub's own to the client, and its response."""
+        """A request of the hub's own to the client, and its response. Raises `Unavailable` when none comes."""
         self._asked += 1
         identifier = b'"hub-%d"' % self._asked
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -117,7 +125,10 @@ class Session:
         self._questions[identifier] = answered
         try:
             await emit(jsonrpc.request(identifier, method, jsonrpc.fragments(params)))
-            return await future
+            async with asyncio.timeout(ASK_SECONDS):
+                return await future
+        except TimeoutError as error:
+            raise Unavailable(f"The client did not answer {method}", hint="Call again and answer it.") from error
         finally:
             self._questions.pop(identifier, None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from hub.upstream.address import Address
 from hub.upstream.breaker import Breaker
 from hub.upstream.http1 import Bounds, Origin, Response
 from hub.upstream.jsonrpc import Message
-from hub.upstream.sse import Reader
+from hub.upstream.sse import Event, Reader
 
 OnMessage = Callable[[Message], Awaitable[None]]
 """Receives what a server sends before its answer: notifications, and requests of its own (legacy)."""
@@ -95,17 +95,17 @@ async def answer(
     """
     if not response.streaming:
         return Incoming(response.status, _answer_of(upstream, response, identifier))
-    reader = Reader(upstream.bounds.answer_bytes)
     silent_seconds = (bounds or upstream.bounds).answer_seconds
     try:
         async with asyncio.timeout(silent_seconds) as silence:
-            async for chunk in response.chunks():
+            async for events in streamed(upstream, response):
                 silence.reschedule(asyncio.get_running_loop().time() + silent_seconds)
-                for event in reader.feed(chunk):
+                for event in events:
                     message = _message(upstream, event.data)
                     if message is None:
                         continue
                     if message.is_response and jsonrpc.same_id(message.id, identifier):
+                        response.leave()
                         return Incoming(response.status, message)
                     await on_message(message)
     except TimeoutError as error:
@@ -116,6 +116,16 @@ async def answer(
         f"Server {upstream.name!r} ended its answer before the result",
         hint="It may have had its effect: check before you call again.",
     )
+
+
+async def streamed(upstream: Upstream, response: Response) -> AsyncGenerator[list[Event]]:
+    """The events of a stream as they come; an empty list is a sign of life. Errors name the server."""
+    reader = Reader(upstream.bounds.answer_bytes)
+    try:
+        async for chunk in response.chunks():
+            yield reader.feed(chunk)
+    except UpstreamError as error:
+        raise type(error)(f"Server {upstream.name!r}: {error.message}", hint=error.hint) from error
 
 
 def _message(upstream: Upstream, data: bytes) -> Message | None:

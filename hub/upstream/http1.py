@@ -25,6 +25,9 @@ MAX_HEAD_BYTES = 64 * 1024
 HIGH_WATER = 256 * 1024
 """Bytes of an unread stream after which the server is no longer read from."""
 
+LEFT_SECONDS = 1.0
+"""How long a server may take to end a stream whose reader has its answer, for the connection to be kept."""
+
 IDLE_SECONDS = 45.0
 """An idle connection is closed before common proxies and servers (60-75 s) would do it under us."""
 
@@ -73,6 +76,11 @@ class Response:
                 raise UpstreamError("The server's answer is beyond the limit", hint="Raise max_result_bytes.")
         return bytes(collected)
 
+    def leave(self) -> None:
+        """Enough was read of a stream: its connection is kept if the server ends it soon."""
+        if self.streaming:
+            self._connection.leave(self)
+
     def close(self) -> None:
         """Give up on a stream: its connection is closed, which tells a modern server to cancel."""
         if self.streaming:
@@ -102,6 +110,7 @@ class Connection(asyncio.Protocol):
         self._limit = 0
         self._sent = False
         self._complete = False
+        self._leaving: asyncio.TimerHandle | None = None
         self._broken: Exception | None = None
 
     async def exchange(self, data: bytes, bounds: Bounds) -> Response:
@@ -155,6 +164,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
         self.closed = True
+        self._stay()
         self.origin.forget(self)
         if self._complete:
             return
@@ -212,6 +222,8 @@ class Connection(asyncio.Protocol):
         """Called by the parser."""
         if self._response is not None:
             self._finish(self._response)
+        elif self._leaving is not None:
+            self._finish_left()
 
     def _finish(self, response: Response) -> None:
         self._complete = True
@@ -266,8 +278,40 @@ class Connection(asyncio.Protocol):
         else:
             self.abort()
 
+    def leave(self, response: Response) -> None:
+        """The reader of a stream has what it wanted; what little may still come is read away."""
+        if self._response is not response:
+            return
+        if self._complete:
+            self.release(response)
+            return
+        # From here on bytes count as noise, up to the bound of a head.
+        self._response = None
+        self._queue.clear()
+        self._queued = 0
+        self._leaving = self.loop.call_later(LEFT_SECONDS, self.abort)
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+
+    def _finish_left(self) -> None:
+        self._stay()
+        self._complete = True
+        keep = not self.closed and self._parser.should_keep_alive()
+        self._parser = None
+        if keep:
+            self.origin.give_back(self)
+        elif not self.closed:
+            self.transport.close()
+
+    def _stay(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+
     def abort(self) -> None:
         """Close at once. Whoever still waits for an answer here is told."""
+        self._stay()
         if not self._complete:
             self._fail(OutcomeUnknown("The connection to the server was closed before its answer was complete"))
         if self.transport is not None and not self.closed:
@@ -359,6 +403,11 @@ class Origin:
             raise UpstreamDown("The server's host name is not one") from error
         self._all.add(connection)
         return connection
+
+    @property
+    def idle_connections(self) -> int:
+        """How many connections wait for their next exchange."""
+        return len(self._idle)
 
     def give_back(self, connection: Connection) -> None:
         """A connection whose exchange is over."""

@@ -10,9 +10,8 @@ import asyncio
 
 from hub.errors import UpstreamError
 from hub.upstream import jsonrpc
-from hub.upstream.connection import Incoming, OnMessage, Upstream, answer
+from hub.upstream.connection import Incoming, OnMessage, Upstream, answer, streamed
 from hub.upstream.http1 import Bounds
-from hub.upstream.sse import Reader
 
 VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 """Newest first."""
@@ -90,10 +89,9 @@ class LegacySession:
         response = await self.upstream.send(b"GET", [*headers, (b"accept", b"text/event-stream")], b"", endless)
         if not response.streaming:
             return False
-        reader = Reader(self.upstream.bounds.answer_bytes)
         try:
-            async for chunk in response.chunks():
-                for event in reader.feed(chunk):
+            async for events in streamed(self.upstream, response):
+                for event in events:
                     try:
                         message = jsonrpc.read(event.data)
                     except jsonrpc.NotJson:

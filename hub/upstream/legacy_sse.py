@@ -11,11 +11,10 @@ from urllib.parse import urljoin, urlsplit
 
 from hub.errors import OutcomeUnknown, UpstreamError, UpstreamTimeout
 from hub.upstream import jsonrpc
-from hub.upstream.connection import Incoming, OnMessage, Upstream
+from hub.upstream.connection import Incoming, OnMessage, Upstream, streamed
 from hub.upstream.http1 import Response
 from hub.upstream.jsonrpc import Message
 from hub.upstream.legacy_http import VERSIONS
-from hub.upstream.sse import Reader
 
 
 class SseSession:
@@ -100,10 +99,9 @@ class SseSession:
             raise UpstreamError(f"Server {self.upstream.name!r} refused a message with HTTP {response.status}")
 
     async def _own(self) -> None:
-        reader = Reader(self.upstream.bounds.answer_bytes)
         try:
-            async for chunk in self._stream.chunks():
-                for event in reader.feed(chunk):
+            async for events in streamed(self.upstream, self._stream):
+                for event in events:
                     if event.kind == "endpoint":
                         self._learn_endpoint(event.data.decode("utf-8", "replace"))
                     else:

@@ -248,3 +248,26 @@ async def test_a_header_value_cannot_smuggle_another(value: bytes) -> None:
     origin = Origin(Address("http://127.0.0.1:1/"))
     with pytest.raises(UpstreamError):
         origin.head(b"POST", "/", [(b"x-name", value)], 0)
+
+
+async def test_a_stream_left_after_its_answer_keeps_the_connection_when_the_server_ends_it() -> None:
+    async def behave(one: Exchange) -> None:
+        await one.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        await one.send(b"9\r\ndata: 1\n\n\r\n")
+        await more.wait()
+        await one.send(b"9\r\ndata: 2\n\n\r\n0\r\n\r\n")
+
+    more = asyncio.Event()
+    async with RawServer(behave) as server:
+        origin = Origin(Address(server.url))
+        for _ in range(3):
+            more.clear()
+            response = await origin.exchange(b"POST", "/", [], b"{}", BOUNDS)
+            assert await anext(response.chunks()) == b"data: 1\n\n"
+            response.leave()
+            more.set()
+            async with asyncio.timeout(2):
+                while not origin.idle_connections:
+                    await asyncio.sleep(0.005)
+        assert server.connections == 1
+        origin.close()
