@@ -205,8 +205,9 @@ class BubblewrapSandbox:
             user = str(PLAIN_USER)
             arguments += ["--unshare-user", "--disable-userns", "--uid", user, "--gid", user]
         arguments += system_arguments(profile)
-        arguments += interpreter_arguments(profile, self._hidden)
         arguments += private_arguments(limits, {bind.target for bind in binds})
+        # After the private /tmp, which would hide an installation that lies below the host's.
+        arguments += interpreter_arguments(profile, self._hidden)
         return arguments + bind_arguments(binds, self._hidden)
 
     def _links(self, user: int, limits: Limits) -> list[str]:
