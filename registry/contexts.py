@@ -187,6 +187,15 @@ class Models:
 
 
 @dataclass(frozen=True, slots=True)
+class AddModel:
+    """The form for a model at another endpoint. The key that was typed is never shown again."""
+
+    typed: dict[str, str]
+    errors: dict[str, str]
+    fault: Broken | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelDetail:
     """One model, and the last thing that was said to it."""
 

@@ -94,6 +94,10 @@ class HubFace:
         """POST below `/api/v1`. Raises Fault."""
         return await self._ask("POST", with_query(path, query), {} if json is None else json)
 
+    async def put(self, path: str, json: Any) -> Any:
+        """PUT below `/api/v1`. Raises Fault."""
+        return await self._ask("PUT", path, json)
+
     async def delete(self, path: str) -> None:
         """DELETE below `/api/v1`. Raises Fault."""
         await self._ask("DELETE", path)

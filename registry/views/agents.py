@@ -48,7 +48,7 @@ async def ask(visit: Visit) -> Page | Moved:
         return await page_of(visit, agent, filled.fields, fault=fault)
     started = run_of(reply.result or {})
     if started and await is_run(visit, started):
-        return Moved(f"/runs/{segment(started)}", "done.asked", agent.name)
+        return Moved(f"/runs/{segment(started)}")
     return await page_of(visit, agent, filled.fields, outcome=outcome_of(reply))
 
 

@@ -204,8 +204,25 @@ PAGES: Mapping[str, tuple[str, str]] = {
         "在兼容 OpenAI 的端点 /v1 上提供服务的模型。",
     ),
     "models.empty": (
-        "No model is registered. Declare one in a file and run `entrepot apply`.",
-        "还没有注册模型。请在文件中声明并运行 `entrepot apply`。",
+        "No model is registered. Add one here, or declare it in a file and run `entrepot apply`.",
+        "还没有注册模型。可在此添加，或在文件中声明并运行 `entrepot apply`。",
+    ),
+    "models.add": ("Add a model", "添加模型"),
+    "models.add.lead": (
+        "Any OpenAI-compatible endpoint: in the cloud, in your cluster or on this machine.",
+        "任何兼容 OpenAI 的端点：云端、集群内或本机。",
+    ),
+    "models.note.name": ("What callers ask for.", "调用者使用的名称。"),
+    "models.note.url": (
+        "Up to `/v1`, like `https://api.example.com/v1`.",
+        "到 `/v1` 为止，例如 `https://api.example.com/v1`。",
+    ),
+    "models.note.remote": ("Where it differs from the name above.", "与上面的名称不同时填写。"),
+    "models.note.key": ("Kept sealed and never shown.", "加密保存，不再显示。"),
+    "models.remove": ("Remove this model", "移除该模型"),
+    "models.remove.sure": (
+        "Yes, agents and clients can no longer use {name}.",
+        "是的，智能体与客户端将无法再使用 {name}。",
     ),
     "models.local": ("runs here", "本机运行"),
     "models.probe": ("Probe", "探测"),
