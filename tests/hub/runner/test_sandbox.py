@@ -352,14 +352,11 @@ def test_nothing_can_be_put_outside_a_workspace() -> None:
 
 @pytest.mark.anyio
 async def test_an_interpreter_installed_below_tmp_is_there_inside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: BubblewrapSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sandbox has a /tmp of its own, which must not hide a checkout that lies in the host's."""
     environment = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     monkeypatch.setattr(sys, "prefix", str(environment))
-    made = BubblewrapSandbox()
-    if not made.probe().ok:
-        pytest.skip("no sandbox on this machine")
-    out, err, ended = await run(made, [str(environment / "bin" / "python"), "-c", "print('here')"], env={})
+    out, err, ended = await run(sandbox, [str(environment / "bin" / "python"), "-c", "print('here')"], env={})
     assert (out, ended) == ("here\n", Exit(0, "exit")), err
