@@ -36,6 +36,9 @@ from hub.upstream.sse import KEEP_ALIVE, frame
 KEEP_ALIVE_SECONDS = 15.0
 """Between comments on a silent stream; proxies commonly cut one after 60 s."""
 
+FOLLOW_PAUSE = 2.0
+"""Seconds before a server's stream that ended or broke is opened again."""
+
 LOG_LEVELS = frozenset({"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"})
 
 
@@ -261,8 +264,11 @@ class LegacyFace:
             if not message.is_response and not self._changes.heard(server, message.method):
                 session.tell(message.raw)
 
-        with contextlib.suppress(HubError):
-            await listen(on_message)
+        while True:
+            with contextlib.suppress(HubError):
+                if not await listen(on_message):
+                    return
+            await asyncio.sleep(FOLLOW_PAUSE)
 
 
 def _concerns(view: View, servers: frozenset[str]) -> bool:

@@ -123,7 +123,8 @@ class Listing:
         """All that any usable server of the endpoint is capable of towards this era."""
         merged: dict[str, Any] = {}
         for server in self.servers(snapshot, view, principal):
-            _merge(merged, server.facts(era))
+            facts = server.facts(era)
+            _merge(merged, facts if era in server.eras else _across(facts, era))
         if not view.key.startswith("s/"):
             # The hub's own promise: lists change when servers come and go.
             for kind in KINDS:
@@ -148,6 +149,18 @@ class Listing:
             return HUB_INFO
         server = snapshot.servers[view.servers[0]]
         return server.info.get(server.era_for(era)) or HUB_INFO
+
+
+def _across(facts: Mapping[str, object], era: Era) -> dict[str, object]:
+    """A server's capabilities for clients of an era that it does not speak: those that `bridge.py` carries."""
+    kept = {name: value for name, value in facts.items() if name != "logging" or era == "legacy"}
+    kept.pop("tasks", None)
+    kept.pop("extensions", None)
+    if "resources" in kept:
+        kept["resources"] = {
+            name: value for name, value in jsonrpc.mapping(kept["resources"]).items() if name != "subscribe"
+        }
+    return kept
 
 
 def _merge(merged: dict[str, Any], more: Mapping[str, object]) -> None:

@@ -83,7 +83,7 @@ class LegacySession:
             raise SessionLost(f"Server {self.upstream.name!r} has forgotten the session")
 
     async def listen(self, on_message: OnMessage) -> bool:
-        """Hand on what comes on the session's own stream until it ends. False: the server offers none."""
+        """Hand on what comes on the session's own stream until it ends. False: there is none to be had."""
         headers = [pair for pair in self._headers if pair[0] not in (b"accept", b"content-type")]
         endless = Bounds(self.upstream.bounds.connect_seconds, self.upstream.bounds.answer_seconds)
         response = await self.upstream.send(b"GET", [*headers, (b"accept", b"text/event-stream")], b"", endless)

@@ -78,10 +78,10 @@ class SseSession:
         await self._post(body)
 
     async def listen(self, on_message: OnMessage) -> bool:
-        """Hand on what belongs to no request, until the stream ends."""
+        """Hand on what belongs to no request, until the stream ends and the session with it."""
         self._listener = on_message
         await self._ended.wait()
-        return True
+        return False
 
     async def close(self) -> None:
         """Close the stream, which ends the session."""

@@ -29,7 +29,7 @@ def acting(act: Act) -> Act:
     async def behave(one: Exchange) -> None:
         method = one.message.get("method")
         if method == "server/discover":
-            told = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0}
+            told: dict[str, Any] = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0}
             await one.answer(told | {"resultType": "complete", "cacheScope": "private"})
         elif method == "tools/list":
             await one.answer({"resultType": "complete", "tools": [TOOL], "ttlMs": 0, "cacheScope": "private"})

@@ -68,7 +68,7 @@ async def test_a_legacy_servers_question_is_refused_for_a_modern_client_and_its_
 ) -> None:
     await running.everything(only="legacy")
     params: dict[str, Any] = {"name": "test_elicitation", "arguments": {"message": "Who?"}}
-    meta = {f"{META}clientCapabilities": {"elicitation": {}}}
+    meta: dict[str, Any] = {f"{META}clientCapabilities": {"elicitation": {}}}
     refused = events(await running.modern("tools/call", params, meta=meta))[-1]
     assert "error" in refused or refused["result"]["isError"]
     echo: dict[str, Any] = {"name": "echo", "arguments": {"text": "hi"}}
@@ -127,3 +127,17 @@ async def test_two_callers_never_share_a_session_with_a_legacy_server(running: R
         await running.modern("tools/call", echo, token=token)
     sessions = [seen.headers["mcp-session-id"] for seen in behind.recorded.asked("tools/call")]
     assert sessions[0] == sessions[2] != sessions[1] == sessions[3]
+
+
+@pytest.mark.parametrize(("client_era", "server_era"), PAIRS)
+async def test_only_what_crosses_is_promised(running: RunningHub, client_era: Era, server_era: Any) -> None:
+    await running.everything(only=server_era)
+    if client_era == "modern":
+        told = events(await running.modern("server/discover", path="/mcp/s/everything"))[-1]["result"]["capabilities"]
+    else:
+        async with running.connect("legacy", "/mcp/s/everything") as client:
+            assert client.server_capabilities is not None
+            told = client.server_capabilities.model_dump(exclude_none=True)
+    assert {"tools", "prompts", "resources", "completions"} <= told.keys()
+    assert "subscribe" not in told["resources"]
+    assert client_era == "legacy" or "logging" not in told
