@@ -80,7 +80,7 @@ def metrics_page() -> str:
     found = [one for one in every if isinstance(one, MetricWrapperBase)]
     rows = [
         f"| `{family.name}{'_total' if family.type == 'counter' else ''}` | {family.type} "
-        f"| {', '.join(f'`{label}`' for label in one._labelnames)} | {_cell(family.documentation)} |"  # pyright: ignore[reportPrivateUsage]
+        f"| {_labels(one)} | {_cell(family.documentation)} |"
         for one in found
         for family in one.describe()
     ]
@@ -199,6 +199,12 @@ def _leaves(kind: type[HubError]) -> Iterator[type[HubError]]:
     for below in kind.__subclasses__():
         if below.__module__ == HubError.__module__:
             yield from _leaves(below)
+
+
+def _labels(metric: MetricWrapperBase) -> str:
+    # The library names them nowhere else.
+    names: tuple[str, ...] = metric._labelnames  # pyright: ignore
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _page(title: str, *parts: str) -> str:
