@@ -26,7 +26,7 @@ from tests.support.nodejs import FOLDER
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 AXE = Path(os.environ.get("AXE_CORE", FOLDER / "node_modules/axe-core/axe.min.js"))
 """Installed with the other npm packages of the tests: `python -m tests.support.nodejs`."""
-PATHS = ("/", "/servers", "/servers/weather", "/servers/weather/try?tool=forecast", "/servers/new", "/agents", "/agents/librarian", "/runs", "/runs/run_7k2m", "/models", "/models/local", "/connect", "/keys", "/audit", "/logs")  # fmt: skip
+PATHS = ("/", "/servers", "/servers/weather", "/servers/weather/try?tool=forecast", "/servers/new", "/agents", "/agents/librarian", "/runs", "/runs/run_7k2m", "/models", "/models/new", "/models/local", "/connect", "/keys", "/audit", "/logs")  # fmt: skip
 
 pytestmark = pytest.mark.skipif(
     not Path(CHROMIUM).exists(), reason=f"no Chromium at {CHROMIUM}; set CHROMIUM to one to run the browser tests"

@@ -221,6 +221,31 @@ async def test_a_model_answers_a_few_words(browser: httpx.AsyncClient) -> None:
     assert "Good morning, harbour." in answer.text
 
 
+async def test_a_model_is_registered_probed_and_its_key_is_never_shown(
+    browser: httpx.AsyncClient, scripted: ScriptedHub
+) -> None:
+    typed = {"name": "cloud", "kind": "chat", "url": "nonsense", "api_key": "sk-secret"}
+    answer = await browser.post("/models/new", data=CSRF | typed)
+    assert answer.status_code == 422
+    assert "sk-secret" not in answer.text
+    answer = await browser.post("/models/new", data=CSRF | typed | {"url": "https://api.example.com/v1"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/models/cloud")
+    stored = next(sent for method, path, sent in scripted.asked if (method, path) == ("PUT", "/models/cloud"))
+    assert (stored["url"], stored["api_key"]) == ("https://api.example.com/v1", "sk-secret")
+    assert ("POST", "/models/cloud/probe", {}) in scripted.asked
+    taken = await browser.post("/models/new", data=CSRF | typed | {"name": "local", "url": "https://a.example/v1"})
+    assert taken.status_code == 422
+    unsure = await browser.post("/models/cloud/remove", data=CSRF)
+    assert unsure.headers["location"] == "/models/cloud"
+    assert not any(method == "DELETE" for method, _, _ in scripted.asked)
+    assert (await browser.post("/models/cloud/remove", data=CSRF | {"sure": "yes"})).headers["location"] == "/models"
+
+
+async def test_keys_of_runs_and_revoked_ones_are_listed_on_request(browser: httpx.AsyncClient) -> None:
+    assert "old laptop" not in (await browser.get("/keys")).text
+    assert "old laptop" in (await browser.get("/keys?all=yes")).text
+
+
 async def test_a_broken_chain_is_told(browser: httpx.AsyncClient, scripted: ScriptedHub) -> None:
     scripted.chain = {"ok": False, "segments": 3, "records": 9, "fault": "record 7 of w0 does not fit"}
     assert "record 7 of w0" in (await browser.get("/audit?verify=yes")).text

@@ -261,6 +261,10 @@ class ScriptedHub:
             "logs": [{"at": AT, "source": "hub", "level": "info", "message": "ready on 127.0.0.1:4180"}, {"at": AT, "source": "child-weather", "level": "error", "message": "Traceback: timeout after 4.2 s"}],
         }  # fmt: skip
         key = {"audit": "records", "logs": "lines"}.get(noun, noun)
+        if method == "PUT":
+            return JSONResponse({"name": name} | sent)
+        if method == "POST" and path[-1] == "probe":
+            return JSONResponse({"name": name, "state": "ready"})
         if noun not in lists:
             return JSONResponse({"status": 404, "code": "not-found", "detail": "no such path"}, 404)
         if not name:
