@@ -132,13 +132,18 @@ def _module(path: Path) -> ModuleType:
 def work(border: Border, entry: str) -> None:
     """Do the job and hand its result over; one revision when it does not fit."""
     job = border.job()
-    loop = runpy.run_path(str(HERE / "loop.py"))
-    output: Any = coded(entry, job) if entry else loop["run"](job, border.send)
+    loop: dict[str, Any] = {}
+    if entry:
+        output: Any = coded(entry, job)
+    else:
+        sys.path.insert(0, str(HERE))
+        loop = runpy.run_path(str(HERE / "agents" / "loop.py"))
+        output = loop["run"](job, border.send)
     status, verdict = border.send("/result", {"output": output})
     if status != 422 or verdict.get("last"):
         return
     fault = str(verdict.get("fault"))
-    if not entry:
+    if loop:
         border.send("/result", {"output": loop["revise"](job, border.send, output, fault)})
         return
     border.send("/result", {"error": f"The agent's answer does not fit its output schema: {fault}"})

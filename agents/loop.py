@@ -1,7 +1,8 @@
 """The built-in agent, run inside the sandbox: ask the model, run its tool calls, decide. Standard library only.
 
 Planned calls come first. Where the plan fetches passages, the answer is written from them alone, and this file, not
-the model, says which of them it rests on. Nothing here may depend on time or chance: a resumed run replays it.
+the model, says which of them it rests on; a small model chooses a sentence of theirs instead of writing one.
+Nothing here may depend on time or chance: a resumed run replays it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from agents.findings import Finding, findings, overview
+from agents.quoting import CJK, MARK, Passage, Sentence, beginnings, candidates, content_words, sentences
+
 Send = Callable[[str, dict[str, Any]], "tuple[int, dict[str, Any]]"]
 """Posts JSON to a path of the border; the status and the JSON of its answer."""
 
@@ -20,31 +24,15 @@ PASSAGE_CHARACTERS = 1400
 EVIDENCE_CHARACTERS = 2500
 ANSWER_TOKENS = 320
 """A model as small as the embedded one repeats itself beyond this."""
+CHOICE_TOKENS = 120
+CHOICE_CHARACTERS = 90
 OVERLAP = 0.34
 """Share of an answer's content words that must stand in a passage for the answer to rest on it."""
 PASSAGE_KEYS = ("text", "content", "passage", "snippet", "quote")
-CJK = re.compile(r"[\u3400-\u9fff]")
-MARK = re.compile(r"\[(\d{1,2})\]")
-STOP = frozenset(
-    re.findall(
-        r"[a-z]+",
-        "a an and are as at be been by can do does for from has have how i if in is it its of on or s that the their "
-        "there these they this to was were what when where which who why will with you your not no according passage "
-        "passages answer question document documents",
-    )
-)
 
 
 class Failed(Exception):
     """The run cannot go on; the message says why."""
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A piece of a document that a tool returned, and the fields that say where it is from."""
-
-    text: str
-    source: dict[str, Any]
 
 
 @dataclass
@@ -56,6 +44,7 @@ class State:
     messages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     passages: list[Passage] = field(default_factory=list[Passage])
     evidence: list[str] = field(default_factory=list[str])
+    results: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     unavailable: list[str] = field(default_factory=list[str])
     asked: int = 0
 
@@ -83,6 +72,8 @@ def run(job: dict[str, Any], send: Send) -> dict[str, Any]:
     follow_plan(state)
     if state.grounded:
         return answer_from_passages(state)
+    if state.job.get("small") and {"problem", "action"} <= set(_properties(state)):
+        return diagnosis(state)
     open_conversation(state)
     while True:
         message = ask(state)
@@ -119,6 +110,7 @@ def follow_plan(state: State) -> None:
             if not state.passages and _mapping(result.get("structuredContent")).get("indexing"):
                 state.unavailable.append("The documents are still being read; ask again in a while.")
         else:
+            state.results.append(_mapping(result.get("structuredContent")))
             state.evidence.append(f"## {call['tool']}\n{text[:EVIDENCE_CHARACTERS]}")
 
 
@@ -157,6 +149,8 @@ def answer_from_passages(state: State) -> dict[str, Any]:
     passages = state.passages[:MOST_PASSAGES]
     if not passages:
         return _not_found(state)
+    if state.job.get("small"):
+        return quoted_from(state, passages)
     # The second try has the best passage alone: a small model that lost its way among four often finds it with one.
     for shown in (passages, passages[:1]):
         text = _written_from(state, shown)
@@ -176,6 +170,57 @@ def _written_from(state: State, passages: list[Passage]) -> str:
     return str(_complete(state, {}).get("content") or "").strip()
 
 
+def quoted_from(state: State, passages: list[Passage]) -> dict[str, Any]:
+    """Have a small model choose the sentence that answers, and give that sentence as it stands in its passage."""
+    found = sentences(passages)
+    likely = candidates(state.question, passages, found, _vectors(state, [sentence.text for sentence in found]))
+    if not likely:
+        return _not_found(state)
+    chosen = _chosen(state, beginnings(likely))
+    return _fit(state, chosen.text, [Passage(chosen.text, passages[chosen.passage].source)])
+
+
+def _vectors(state: State, texts: list[str]) -> list[list[float]]:
+    """Those of the question and the texts; none where no model computes them for this run."""
+    name = state.job.get("embedder")
+    if not name or not texts:
+        return []
+    state.asked += 1
+    status, answer = state.send("/v1/embeddings", {"model": name, "input": [state.question, *texts]})
+    rows = [_mapping(row).get("embedding") for row in _listing(answer.get("data"))]
+    if status != 200 or len(rows) != len(texts) + 1 or not all(isinstance(row, list) for row in rows):
+        return []
+    return cast("list[list[float]]", rows)
+
+
+def _chosen(state: State, starts: dict[str, Sentence]) -> Sentence:
+    """The sentence whose beginning the model writes; the constraint leaves it these and no others."""
+    listed = "\n".join(f"- {sentence.text}" for sentence in starts.values())
+    if state.chinese:
+        ask_for = f"资料:\n{listed}\n\n问题: {state.question}\n\n抄写回答这个问题的那一句。"
+    else:
+        ask_for = f"Facts:\n{listed}\n\nQuestion: {state.question}\n\nCopy the one fact that answers the question."
+    state.messages = [{"role": "system", "content": state.job["instructions"]}, {"role": "user", "content": ask_for}]
+    # An engine that ignores the constraint answers in other words; then the best of the ranking stands.
+    return starts.get(_choice(state, list(starts))) or next(iter(starts.values()))
+
+
+def _choice(state: State, offered: list[str]) -> str:
+    """Which of the offered texts the model writes; empty when its engine knows no constraints."""
+    schema = {
+        "type": "object",
+        "properties": {"choice": {"type": "string", "enum": offered}},
+        "required": ["choice"],
+        "additionalProperties": False,
+    }
+    wanted = {"type": "json_schema", "json_schema": {"name": "choice", "strict": True, "schema": schema}}
+    said = str(_complete(state, {"response_format": wanted, "max_tokens": CHOICE_TOKENS}).get("content") or "")
+    try:
+        return str(_mapping(json.loads(said)).get("choice") or "")
+    except ValueError:
+        return ""
+
+
 def used_passages(answer: str, passages: list[Passage]) -> list[int]:
     """Positions of the passages that an answer rests on: marked ones that it overlaps with, else the best overlap."""
     words = content_words(answer)
@@ -190,14 +235,6 @@ def used_passages(answer: str, passages: list[Passage]) -> list[int]:
     if best < OVERLAP:
         return []
     return [place for place, share in enumerate(shares) if share >= max(OVERLAP, best * 0.8)]
-
-
-def content_words(text: str) -> set[str]:
-    """Words that carry meaning, and pairs of neighbouring Chinese characters (Chinese has no spaces)."""
-    words = {word for word in re.findall(r"[a-z0-9]+", MARK.sub(" ", text).lower()) if word not in STOP}
-    for stretch in re.findall(r"[\u3400-\u9fff]+", text):
-        words |= {stretch[place : place + 2] for place in range(len(stretch) - 1)} or {stretch}
-    return words
 
 
 def _not_found(state: State) -> dict[str, Any]:
@@ -216,13 +253,58 @@ def _not_found(state: State) -> dict[str, Any]:
 
 
 def _fit(state: State, text: str, used: list[Passage], *, found: bool = True) -> dict[str, Any]:
-    known = _mapping(state.job["output"].get("properties"))
+    known = _properties(state)
     output: dict[str, Any] = {"answer": text}
     if "citations" in known:
         output["citations"] = [passage.source | {"quote": passage.text[:300]} for passage in used]
     if "found" in known:
         output["found"] = found
     return output
+
+
+# --- a diagnosis by rules, weighed by a small model -----------------------------------------------------------------
+
+
+def diagnosis(state: State) -> dict[str, Any]:
+    """What the tool results show to be wrong; the model says what comes first, and is not asked where all is well."""
+    found = findings(state.results)
+    seen = overview(state.results)
+    missing = [f"Not looked at: {reason}" for reason in dict.fromkeys(state.unavailable)]
+    if not found:
+        said = "没有发现问题。" if state.chinese else "Nothing is wrong in what was looked at."
+        answer = "\n".join([said if state.results else "Nothing could be looked at.", seen, *missing])
+        return _bounded(state, {"answer": answer, "problem": bool(missing), "action": ""})
+    urgent = _first_to_do(state, found)
+    head = f"发现 {len(found)} 个问题:" if state.chinese else f"{len(found)} finding{'s' if len(found) > 1 else ''}:"
+    ordered = [urgent, *(finding for finding in found if finding is not urgent)]
+    lines = [f"{number}. {finding.text}" for number, finding in enumerate(ordered, 1)]
+    answer = "\n".join([head, *lines, seen, *missing])
+    return _bounded(state, {"answer": answer, "problem": True, "action": urgent.action})
+
+
+def _first_to_do(state: State, found: list[Finding]) -> Finding:
+    """The model's choice among the findings that are as urgent as the worst."""
+    worst = [finding for finding in found if finding.weight >= found[0].weight - 20][:3]
+    starts = {finding.text[:CHOICE_CHARACTERS]: finding for finding in worst}
+    listed = "\n".join(f"- {finding.text}" for finding in worst)
+    asked = state.question or "What must be seen to first?"
+    ask_for = f"Findings:\n{listed}\n\n{asked}\n\nCopy the most urgent finding."
+    state.messages = [{"role": "system", "content": state.job["instructions"]}, {"role": "user", "content": ask_for}]
+    return starts.get(_choice(state, list(starts))) or worst[0]
+
+
+def _bounded(state: State, output: dict[str, Any]) -> dict[str, Any]:
+    """The output with texts cut where the schema says how long they may be."""
+    properties = _properties(state)
+    for key, value in output.items():
+        longest = _mapping(properties.get(key)).get("maxLength")
+        if isinstance(value, str) and isinstance(longest, int) and len(value) > longest:
+            output[key] = value[: longest - 2].rstrip() + " …"
+    return output
+
+
+def _properties(state: State) -> dict[str, Any]:
+    return _mapping(state.job["output"].get("properties"))
 
 
 # --- a conversation with tools ----------------------------------------------------------------------------------

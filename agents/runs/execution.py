@@ -166,6 +166,8 @@ class Execution:
             "plan": [call.model_dump() for call in manifest.plan],
             "steps": manifest.limits.steps,
             "model": self._toolbox.model,
+            "small": self._toolbox.small,
+            "embedder": self._toolbox.embedder,
             "tools": [
                 {
                     "name": tool.shown,
@@ -260,7 +262,7 @@ class Execution:
         return answers[-1]
 
     async def _collect(self) -> Answered:
-        return Answered("ok", (await collect(self._manifest, self._hub)).record())
+        return Answered("ok", (await collect(self._manifest, self._hub, self._around.admin)).record())
 
     def _end(self, ending: Ending) -> None:
         if not self._ending.done():

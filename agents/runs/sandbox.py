@@ -101,11 +101,16 @@ async def _follow(answer: httpx.Response) -> Ended:
     raise Unavailable("The runner closed the connection before the sandbox ended.")
 
 
+BUILT_IN = ("__init__.py", "loop.py", "quoting.py", "findings.py")
+"""What the built-in loop consists of."""
+
+
 def job_for(manifest: Manifest, border: Path, seconds: float) -> Job:
     """The harness, the loop and the agent's own files; nothing else of ours is readable inside."""
-    files = dict(manifest.files)
-    for name in ("harness.py", "loop.py"):
-        files[name] = (AGENTS / name).read_text("utf-8")
+    files = dict(manifest.files) | {"harness.py": (AGENTS / "harness.py").read_text("utf-8")}
+    if not manifest.entry:
+        # A coded agent gets none of these: a framework that it imports may be named `agents` as well.
+        files |= {f"agents/{name}": (AGENTS / name).read_text("utf-8") for name in BUILT_IN}
     env = {"ENTREPOT_BORDER": f"{BORDER}/border.sock", "PYTHONDONTWRITEBYTECODE": "1"}
     if manifest.entry:
         env["ENTREPOT_ENTRY"] = manifest.entry

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.manifest import Manifest, matches, servers_of
-from agents.wire.hub import HubFace
+from agents.wire.hub import HubAdmin, HubFace
 from agents.wire.shapes import mapping
 from hub.errors import HubError, Unavailable
 from hub.identity.principal import Principal
@@ -45,6 +45,10 @@ class Toolbox:
     tools: tuple[Tool, ...]
     missing: dict[str, str]
     model: str
+    small: bool = False
+    """Whether the model is one that chooses better than it writes."""
+    embedder: str = ""
+    """Embedding model that the run may use; empty when there is none."""
 
     def find(self, name: str) -> Tool | None:
         """By the shown name, or by `server/tool`."""
@@ -58,12 +62,22 @@ class Toolbox:
     def record(self) -> dict[str, Any]:
         """As JSON, for the journal."""
         tools = [[tool.server, tool.name, tool.shown, tool.definition] for tool in self.tools]
-        return {"tools": tools, "missing": self.missing, "model": self.model}
+        return {"tools": tools, "missing": self.missing} | {
+            "model": self.model,
+            "small": self.small,
+            "embedder": self.embedder,
+        }
 
     @staticmethod
     def restore(record: dict[str, Any]) -> Toolbox:
         """From the journal."""
-        return Toolbox(tuple(Tool(*entry) for entry in record["tools"]), record["missing"], record["model"])
+        return Toolbox(
+            tuple(Tool(*entry) for entry in record["tools"]),
+            record["missing"],
+            record["model"],
+            bool(record.get("small")),
+            record.get("embedder", ""),
+        )
 
 
 def scopes_for(manifest: Manifest, caller: Iterable[str]) -> list[str]:
@@ -77,7 +91,7 @@ def scopes_for(manifest: Manifest, caller: Iterable[str]) -> list[str]:
     return sorted(narrowed(wanted, holder))
 
 
-async def collect(manifest: Manifest, hub: HubFace) -> Toolbox:
+async def collect(manifest: Manifest, hub: HubFace, admin: HubAdmin) -> Toolbox:
     """Ask the hub once for all that the manifest names. What is off or denied is noted, not raised."""
     found: list[tuple[str, dict[str, Any]]] = []
     missing: dict[str, str] = {}
@@ -102,7 +116,22 @@ async def collect(manifest: Manifest, hub: HubFace) -> Toolbox:
         Tool(server, tool["name"], tool["name"] if counts[tool["name"]] == 1 else f"{server}__{tool['name']}", tool)
         for server, tool in found
     )
-    return Toolbox(tools, missing, model)
+    return Toolbox(tools, missing, model, await _is_small(model, admin), await _embedder(hub))
+
+
+async def _is_small(model: str, admin: HubAdmin) -> bool:
+    """A model that cannot choose tools itself is taken for too small to write freely."""
+    try:
+        return not await admin.has_native_tools(model)
+    except HubError:
+        return False
+
+
+async def _embedder(hub: HubFace) -> str:
+    try:
+        return next(iter(await hub.model_names("embedding")), "")
+    except HubError:
+        return ""
 
 
 async def pick_model(wanted: str, hub: HubFace) -> str:

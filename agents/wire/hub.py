@@ -73,13 +73,13 @@ class HubFace:
         """Call a tool under its server's own name for it. Raises `HubError`."""
         return await self._rpc(server, "tools/call", {"name": tool, "arguments": dict(arguments)}, tool)
 
-    async def model_names(self) -> list[str]:
-        """The chat models that this key may use, in the hub's order. Raises `HubError`."""
+    async def model_names(self, kind: str = "chat") -> list[str]:
+        """The models of a kind that this key may use, in the hub's order. Raises `HubError`."""
         answer = await self._send("GET", "/v1/models")
         if answer.status_code != 200:
             raise refusal(answer)
         entries: list[dict[str, Any]] = orjson.loads(answer.content).get("data") or []
-        return [entry["id"] for entry in entries if entry.get("kind", "chat") == "chat"]
+        return [entry["id"] for entry in entries if entry.get("kind", "chat") == kind]
 
     async def model(self, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Post to an OpenAI-compatible path; the answer's status and JSON, errors included."""
@@ -165,6 +165,14 @@ class HubAdmin:
         answer = await self._ask("DELETE", f"/api/v1/tokens/{quote(key)}")
         if answer.status_code not in (200, 204, 404):
             raise refusal(answer)
+
+    async def has_native_tools(self, model: str) -> bool:
+        """Whether a model chooses tools by itself; true of one that is not listed. Raises `HubError`."""
+        answer = await self._ask("GET", "/api/v1/models")
+        if answer.status_code != 200:
+            raise refusal(answer)
+        listed: list[dict[str, Any]] = orjson.loads(answer.content).get("models") or []
+        return all(entry.get("native_tools", True) for entry in listed if entry.get("name") == model)
 
     async def agents_changed(self) -> None:
         """Have the hub look again at which agents there are. Raises `HubError`."""

@@ -102,6 +102,7 @@ async def test_operator_reads_what_its_plan_brings_and_answers_in_its_schema(age
     assert [address for address, _ in hub.tool_calls] == [
         "logs/log_statistics",
         "logs/search_logs",
+        "logs/search_logs",
         "scaling/list_replicas",
     ]
     assert hub.model_calls[0]["response_format"]["type"] == "json_schema"

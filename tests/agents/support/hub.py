@@ -54,6 +54,7 @@ class ScriptedHub:
     servers: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict[str, dict[str, dict[str, Any]]])
     answers: dict[str, ToolAnswer] = field(default_factory=dict[str, ToolAnswer])
     model: ModelAnswer | None = None
+    native_tools: bool = True
     tool_calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     model_calls: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     issued: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -75,6 +76,7 @@ class ScriptedHub:
                 Route("/mcp/s/{server}", self._mcp, methods=["POST"]),
                 Route("/v1/models", self._models, methods=["GET"]),
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
+                Route("/api/v1/models", self._facts, methods=["GET"]),
                 Route("/api/v1/tokens", self._issue, methods=["POST"]),
                 Route("/api/v1/tokens/{key}", self._revoke, methods=["DELETE"]),
                 Route("/api/v1/servers/agents/refresh", self._refresh, methods=["POST"]),
@@ -105,6 +107,9 @@ class ScriptedHub:
 
     async def _models(self, request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [{"id": "small", "object": "model"}]})
+
+    async def _facts(self, request: Request) -> Response:
+        return JSONResponse({"models": [{"name": "small", "kind": "chat", "native_tools": self.native_tools}]})
 
     async def _chat(self, request: Request) -> Response:
         if not self._knows(request):

@@ -17,7 +17,9 @@ class PlainSandboxes:
         """As the runner does, less the walls."""
         with tempfile.TemporaryDirectory() as folder:
             for name, text in job.files.items():
-                (Path(folder) / name).write_text(text, "utf-8")
+                path = Path(folder) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, "utf-8")
             env = job.env | {"ENTREPOT_BORDER": str(job.border / "border.sock")}
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-B", "harness.py", cwd=folder, env=env, stderr=asyncio.subprocess.PIPE
