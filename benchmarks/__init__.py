@@ -1,0 +1,1 @@
+"""What the hub costs, measured beside a direct call and a lean proxy. `python -m benchmarks`; see RESULTS.md."""
