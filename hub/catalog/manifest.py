@@ -40,6 +40,14 @@ Text = Annotated[str, StringConstraints(max_length=4_000)]
 Short = Annotated[str, StringConstraints(max_length=200)]
 Argument = Annotated[str, StringConstraints(min_length=1, max_length=4_000, pattern=r"^[^\x00]*$")]
 Secrets = dict[str, SecretStr]
+Requirement = Annotated[
+    str,
+    StringConstraints(
+        max_length=200,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?((==|~=|!=|<=|>=|<|>)\d[0-9A-Za-z.+!*_-]*,?)*$",
+    ),
+]
+Folder = Annotated[str, StringConstraints(max_length=1_000, pattern=r"^/[^\x00]*$")]
 
 ServerKind = Literal["http", "stdio", "package", "openapi", "internal"]
 
@@ -60,6 +68,15 @@ class ServerSpec(Strict):
     openapi: Annotated[str, StringConstraints(max_length=2_000)] | None = None
     args: Annotated[list[Argument], Field(max_length=100)] = Field(
         default_factory=list[Argument], description="Further arguments of a package's command."
+    )
+    requirements: Annotated[list[Requirement], Field(max_length=20)] = Field(
+        default_factory=list[Requirement],
+        description="What a pypi: package is installed with, as `mcp<2` for one that forgot to say so.",
+    )
+    folders: Annotated[dict[Folder, Literal["read", "write"]], Field(max_length=20)] = Field(
+        default_factory=dict[Folder, Literal["read", "write"]],
+        description="Folders of this machine that the sandbox shows at their own paths. Where the hub runs as root, a "
+        "folder to write becomes the property of the sandbox's user.",
     )
     era: Literal["auto", "modern", "legacy"] = "auto"
     env: Secrets = Field(default_factory=dict[str, SecretStr], description="Environment of the child; sealed at rest.")
@@ -83,6 +100,12 @@ class ServerSpec(Strict):
             raise ValueError("a package is npm:NAME@1.2.3 or pypi:NAME==1.2.3, with one exact version")
         if self.args and self.package is None:
             raise ValueError("args belong to a package; a command carries its own")
+        if self.requirements and not (self.package or "").startswith("pypi:"):
+            raise ValueError("requirements belong to a pypi: package")
+        if self.folders and self.kind not in ("stdio", "package"):
+            raise ValueError("folders belong to a command or a package")
+        if any(".." in path.split("/") for path in self.folders):
+            raise ValueError("a folder is an absolute path without ..")
         if self.env and self.kind not in ("stdio", "package"):
             raise ValueError("env belongs to a command or a package; a URL takes headers")
         if self.headers and self.kind not in ("http", "openapi"):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hub.catalog.manifest import ServerSpec, npm, pypi
@@ -18,8 +19,14 @@ Which = Callable[[str], str | None]
 
 
 def which(program: str) -> str | None:
-    """A program on the PATH, or beside our own interpreter."""
-    return shutil.which(program) or shutil.which(program, path=str(Path(sys.executable).parent))
+    """A program beside our own interpreter, which every sandbox shows, else on the PATH."""
+    return shutil.which(program, path=str(Path(sys.executable).parent)) or shutil.which(program)
+
+
+def is_shown(program: str) -> bool:
+    """Whether every sandbox shows this program: one of the system's, or of our own interpreter's environment."""
+    places = (Path("/usr"), Path("/bin"), Path(sys.prefix), Path(sys.base_prefix))
+    return any(Path(program).is_relative_to(place) for place in places)
 
 
 ENVIRONMENT = {
@@ -52,7 +59,7 @@ def command_for(spec: ServerSpec, folder: Path, find: Which = which) -> list[str
     if (python := pypi(reference)) is not None:
         name, extras, version = python
         uv = find("uv")
-        if uv is not None:
+        if uv is not None and (spec.sandbox == "trusted" or is_shown(uv)):
             return [
                 uv,
                 "tool",
@@ -62,16 +69,29 @@ def command_for(spec: ServerSpec, folder: Path, find: Which = which) -> list[str
                 "--no-build",
                 "--from",
                 f"{name}{extras}=={version}",
+                *(word for wanted in spec.requirements for word in ("--with", wanted)),
                 name,
                 *spec.args,
             ]
-        return [str(_installed(folder, name, extras, version)), *spec.args]
+        return [str(_installed(folder, name, extras, version, spec.requirements)), *spec.args]
     raise Unavailable(f"{reference!r} is not a package that can be started.")
 
 
-def _installed(folder: Path, name: str, extras: str, version: str) -> Path:
+def shown_for(spec: ServerSpec, command: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The folders and the environment that let a sandboxed package find its Node where a version manager put it."""
+    if spec.sandbox == "trusted" or npm(spec.package or "") is None or is_shown(command[0]):
+        return {}, {}
+    node = which("node")
+    if node is None or is_shown(node):
+        return {}, {}
+    folder = Path(node).resolve().parent.parent
+    return {str(folder): "read"}, {"PATH": f"{folder}/bin:/usr/local/bin:/usr/bin:/bin"}
+
+
+def _installed(folder: Path, name: str, extras: str, version: str, requirements: Sequence[str]) -> Path:
     """The console script of a package in an environment of its own, made at first use."""
-    home = folder / f"{name}-{version}{extras.replace('[', '-').replace(']', '')}"
+    mark = hashlib.sha256(" ".join([extras, *requirements]).encode()).hexdigest()[:8]
+    home = folder / f"{name}-{version}-{mark}"
     script, complete = home / "bin" / name, home / ".complete"
     if complete.exists():
         return script
@@ -79,7 +99,7 @@ def _installed(folder: Path, name: str, extras: str, version: str) -> Path:
     _run([sys.executable, "-m", "venv", "--clear", str(home)])
     # Wheels only: building from source would run the package's code here, outside any sandbox.
     wanted = f"{name}{extras}=={version}"
-    _run([str(home / "bin/python"), "-m", "pip", "install", "-q", "--only-binary", ":all:", wanted])
+    _run([str(home / "bin/python"), "-m", "pip", "install", "-q", "--only-binary", ":all:", wanted, *requirements])
     if not script.exists():
         shutil.rmtree(home, ignore_errors=True)
         raise Unavailable(

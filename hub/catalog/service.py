@@ -385,10 +385,12 @@ class Catalog:
         folder = self._package_folder / (child if child.startswith(TRIAL) else spec.name)
         command = await anyio.to_thread.run_sync(packages.command_for, spec, folder)
         given = {name: value.get_secret_value() for name, value in spec.env.items()}
+        folders, path = packages.shown_for(spec, command)
         wanted: dict[str, Any] = {
             "command": command,
-            "env": packages.ENVIRONMENT | given,
+            "env": packages.ENVIRONMENT | path | given,
             "sandbox": spec.sandbox,
+            "folders": spec.folders | folders,
             "kind": "stdio",
             "isolation": spec.isolation,
             "start": "lazy",

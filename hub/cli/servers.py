@@ -62,6 +62,11 @@ entrepot servers add files --env ROOT=/data --stdio python -m my_server --flag""
 )
 @click.option("--env", multiple=True, type=Pair("NAME=VALUE", "="), help="For the child; kept sealed.")
 @click.option("--header", multiple=True, type=Pair("NAME: VALUE", ":"), help="For the URL; kept sealed.")
+@click.option(
+    "--with", "requirements", multiple=True, metavar="REQUIREMENT", help="Install a pypi: package with this: 'mcp<2'."
+)
+@click.option("--read", multiple=True, metavar="FOLDER", help="Show this folder to its sandbox.")
+@click.option("--write", multiple=True, metavar="FOLDER", help="Show this folder to its sandbox, to write in.")
 @click.option("--title", default="", help="What people are shown.")
 @click.option("--description", default="", help="What it is for.")
 @click.option(
@@ -206,6 +211,10 @@ def _declared(
 
 
 def _told(told: dict[str, Any]) -> dict[str, Any]:
+    read, write = told.pop("read"), told.pop("write")
+    told["folders"] = {os.path.abspath(path): "read" for path in read} | {
+        os.path.abspath(path): "write" for path in write
+    }
     told["env"], told["headers"] = dict(told["env"]), dict(told.pop("header"))
     return {name: value for name, value in told.items() if value}
 

@@ -158,6 +158,8 @@ class Child:
         binds = [Bind(self._cache, CACHE, writable=True), *self._package(argv[0])]
         if folder is not None:
             binds.append(Bind(folder, folder, writable=True))
+        for path, right in self.spec.folders.items():
+            binds.append(Bind(Path(path), Path(path), writable=right == "write"))
         cwd = Path(self.spec.cwd) if self.spec.cwd else None
         if cwd is not None:
             binds.append(Bind(cwd, cwd, writable=True))
