@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 LONGEST = 20_000
 """Characters of one description that are rendered; the rest is cut, since a page is for reading."""
@@ -72,7 +72,16 @@ def reader() -> MarkdownIt:
     return markdown
 
 
+READER = reader()
+"""Built once, as building it costs more than reading a description; it keeps nothing between two texts."""
+
+MARKED = re.compile(r"[\\`*_\[\]<>&#|~!\n]|^\s*(?:[-+=]|\d+[.)])|^\s{4}")
+
+
 def said(text: str) -> Markup:
     """A server's Markdown as safe HTML."""
+    if not MARKED.search(text):
+        # One plain line, as most descriptions are: nothing in it means anything to Markdown.
+        return Markup(f"<p>{escape(reveal(text.strip()[:LONGEST]))}</p>\n") if text.strip() else Markup("")
     # markdown-it escapes all text and renders only its own tags; raw HTML is switched off above.
-    return Markup(reader().render(reveal(text[:LONGEST])))
+    return Markup(READER.render(reveal(text[:LONGEST])))

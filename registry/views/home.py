@@ -32,7 +32,7 @@ async def overview(visit: Visit) -> Page:
     agents = await section("agents", tuple[Agent, ...], "/agents")
     models = await section("models", tuple[Model, ...], "/models")
     runs = await section("runs", tuple[Run, ...], "/runs", 5)
-    records = await section("records", tuple[Record, ...], "/audit", 100)
+    records = await section("records", tuple[Record, ...], "/audit", 40)
     if records is not None:
         records = tuple(record for record in records if record.event not in CHORES)[:8]
     servers = servers and tuple(sorted(servers, key=lambda each: (WORST_FIRST.get(each.state, 2), each.name)))
