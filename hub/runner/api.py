@@ -22,6 +22,8 @@ from hub.runner.supervisor import Supervisor
 from hub.runner.weights import WeightStore
 
 BODY_BYTES = 32 * 2**20
+HEADERS_SECONDS = 0.5
+"""How long the headers of a sandbox's answer wait for its first output: time enough for a launch to be refused."""
 ENGINE_MODULES = {("-m", "hub.runner.llama"), ("-m", "hub.runner.embedder")}
 
 
@@ -162,15 +164,37 @@ async def body_of(receive: Receive) -> bytes:
 async def stream_pieces(pieces: AsyncGenerator[Output | Exit, None], receive: Receive, send: Send) -> None:
     """Send what a sandbox says as JSON lines until it ends or the client leaves.
 
-    What the launch refuses is raised before anything is sent.
+    What the launch refuses is raised before anything is sent. A quiet command's client is not kept waiting for headers,
+    and its leaving is seen at once.
     """
-    first = await anext(pieces)
+    first = asyncio.create_task(first_of(pieces))
+    try:
+        await asyncio.wait([first], timeout=HEADERS_SECONDS)
+        if first.done() and first.exception() is not None:
+            first.result()
+        await stream_from(first, pieces, receive, send)
+    finally:
+        if not first.done():
+            first.cancel()
+            await asyncio.wait([first])
+
+
+async def first_of(pieces: AsyncGenerator[Output | Exit, None]) -> Output | Exit:
+    """The first piece, as a coroutine of its own."""
+    return await anext(pieces)
+
+
+async def stream_from(
+    first: asyncio.Task[Output | Exit], pieces: AsyncGenerator[Output | Exit, None], receive: Receive, send: Send
+) -> None:
+    """Headers now, the first piece when it comes, then the rest."""
     left = asyncio.Event()
     async with Gone(receive, left.set):
         headers = [(b"content-type", b"application/jsonl"), (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send_piece(send, first)
-        sending = asyncio.create_task(send_pieces(pieces, send))
+        # An empty piece of body: servers hold headers back until there is some.
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        sending = asyncio.create_task(send_pieces(first, pieces, send))
         leaving = asyncio.create_task(left.wait())
         try:
             await asyncio.wait([sending, leaving], return_when=asyncio.FIRST_COMPLETED)
@@ -182,8 +206,11 @@ async def stream_pieces(pieces: AsyncGenerator[Output | Exit, None], receive: Re
         sending.result()
 
 
-async def send_pieces(pieces: AsyncGenerator[Output | Exit, None], send: Send) -> None:
-    """Send the rest of the pieces and end the answer."""
+async def send_pieces(
+    first: asyncio.Task[Output | Exit], pieces: AsyncGenerator[Output | Exit, None], send: Send
+) -> None:
+    """Send all pieces and end the answer."""
+    await send_piece(send, await first)
     async for piece in pieces:
         await send_piece(send, piece)
     await send({"type": "http.response.body", "body": b""})
