@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -109,3 +112,24 @@ def test_a_server_that_was_added_is_served_by_every_worker_once_that_is_acknowle
         httpx.post(f"{two.url}/mcp/c/greeting", json=HELLO, headers=sent, timeout=30).status_code for _ in range(TIMES)
     ]
     assert set(answers) == {200}
+
+
+def test_no_path_can_smuggle_a_header_to_the_other_worker(two: Installation) -> None:
+    """The worker that is forwarded to believes the principal it is told, so nothing of the caller may tell it."""
+    told = {
+        "subject": "local:admin",
+        "name": "x" * 7,
+        "kind": "local",
+        "scopes": ["call"],
+        "on_behalf_of": "",
+        "expires": 0,
+    }
+    forged = base64.b64encode(json.dumps(told).encode()).decode()
+    token = two.token("nobody", "call:nothing")
+    path = f"/mcp/s/greeter%0d%0ax-entrepot-forwarded:%20{quote(forged)}%0d%0aconnection:%20close%0d%0afoo:"
+    for worker in (0, 1):
+        sent = JSON | {"authorization": f"Bearer {token}", "mcp-session-id": f"{worker}.x"}
+        for _ in range(4):
+            answer = httpx.post(f"{two.url}{path}", json=HELLO, headers=sent, timeout=30)
+            assert answer.status_code in (400, 404)
+            assert "mcp-session-id" not in answer.headers
