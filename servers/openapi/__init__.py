@@ -1,0 +1,1 @@
+"""The operations of an HTTP API that describes itself with OpenAPI, as MCP tools."""
