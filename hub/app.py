@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from hub.admin_api import router
 from hub.admin_api.services import Services
 from hub.audit.indexer import Indexer
 from hub.audit.recorder import Audit
+from hub.background import kept
 from hub.bundled import Bundled, InternalServer
 from hub.catalog.publisher import Snapshots
 from hub.catalog.runner_client import RunnerClient
@@ -249,14 +250,18 @@ class Hub:
         self._assemble()
         self._started = True
         async with asyncio.TaskGroup() as group:
-            owned = [group.create_task(self._follow_snapshots()), group.create_task(self.keys.flush_forever())]
+            loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+                ("snapshots", self._follow_snapshots),
+                ("last use of keys", self.keys.flush_forever),
+            ]
             if self.worker == 0:
-                owned += [
-                    group.create_task(Indexer(self.audit.folder, self.database).run_forever()),
-                    group.create_task(Watcher(self.snapshots, self.pool, self.changes).run()),
-                    group.create_task(self._revisit()),
-                    group.create_task(self.bundled.run()),
+                loops += [
+                    ("audit index", Indexer(self.audit.folder, self.database).run_forever),
+                    ("watch of servers", Watcher(self.snapshots, self.pool, self.changes).run),
+                    ("look at servers", self._revisit),
+                    ("bundled parts", self.bundled.run),
                 ]
+            owned = [group.create_task(kept(name, work)) for name, work in loops]
             try:
                 yield
             finally:

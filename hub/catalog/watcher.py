@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import orjson
 
+from hub.background import kept
 from hub.catalog.publisher import Change, Snapshots, compared
 from hub.catalog.snapshot import Kind, Server
 from hub.errors import HubError
@@ -110,6 +112,10 @@ class Watcher:
                 self._watched[name] = (server.digest, group.create_task(self._watch(server)))
 
     async def _watch(self, server: Server) -> None:
+        """One server's watch. Whatever it answers, the other servers' watches go on."""
+        await kept(f"watch of server {server.name}", partial(self._watch_one, server))
+
+    async def _watch_one(self, server: Server) -> None:
         pause = FIRST_PAUSE
         loop = asyncio.get_running_loop()
         while True:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from hub.app import Hub
 from hub.cli.parts import load_parts
+from hub.cli.protocol import BoundedProtocol
 from hub.cli.sockets import BACKLOG, listen
 from hub.settings import Settings
 from hub.telemetry.logging import configure
@@ -64,7 +65,7 @@ def _server(app: ASGIApp) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             access_log=False,

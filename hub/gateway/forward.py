@@ -50,7 +50,9 @@ class Forwarder:
         headers.append((PRINCIPAL, _written(principal)))
         try:
             origin = self._origin(owner)
-            response = await origin.exchange(scope["method"].encode(), scope["path"], headers, body, BOUNDS)
+            response = await origin.exchange(
+                scope["method"].encode(), scope["raw_path"].decode("ascii"), headers, body, BOUNDS
+            )
         except HubError as error:
             raise NotFound("Unknown session", hint="Send initialize again.") from error
         kept = [(name, value) for name, value in response.headers.items() if name in RETURNED]
@@ -77,9 +79,11 @@ def taken_over(app: ASGIApp) -> ASGIApp:
     """Around the faces on a worker's own socket: the principal is the one that was sent along."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        written = next((value for name, value in scope["headers"] if name == PRINCIPAL), None)
+        written = [value for name, value in scope["headers"] if name == PRINCIPAL]
         try:
-            scope["principal"] = _read(written or b"")
+            # Exactly one: a second would be a caller's attempt to speak as somebody else.
+            (only,) = written
+            scope["principal"] = _read(only)
         except (ValueError, TypeError, binascii.Error):
             await respond(send, 400, b"{}")
             return

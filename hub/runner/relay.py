@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httptools
 from starlette.types import Receive, Scope, Send
@@ -78,7 +79,8 @@ async def relay(name: str, peer: HttpPeer, path: str, scope: Scope, receive: Rec
 async def upload(writer: asyncio.StreamWriter, path: str, scope: Scope, receive: Receive) -> None:
     """Send the request, then wait for the client to leave. Returns when it did."""
     query: bytes = scope["query_string"]
-    target = path.encode() + (b"?" + query if query else b"")
+    # The path came decoded: written as it is, it could hold a line break and with it headers.
+    target = quote(path, safe="/:@!$&'()*+,;=~").encode() + (b"?" + query if query else b"")
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     sized = any(key == b"content-length" for key, _ in headers)
     chunked = not sized and any(key == b"transfer-encoding" for key, _ in headers)

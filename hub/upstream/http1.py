@@ -358,9 +358,13 @@ class Origin:
         lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
         if b"\r" in lines.replace(b"\r\n", b"") or lines.count(b"\n") != len(headers):
             raise UpstreamError("A header to the server holds a line break")
+        target = path.encode("ascii", "replace")
+        if not target.isascii() or any(byte <= 0x20 or byte == 0x7F for byte in target):
+            # A decoded path may hold a line break, and with it a header of the caller's choice.
+            raise UpstreamError("A request target holds characters that must be escaped")
         return b"%b %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n" % (
             method,
-            path.encode("ascii", "replace"),
+            target,
             self._authority,
             lines,
             length,
