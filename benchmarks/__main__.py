@@ -54,9 +54,10 @@ def main() -> int:
 def run(wanted: list[Case], seconds: float, count: int, cpus: list[int]) -> dict[str, list[Round]]:
     """All rounds of all cases, by the case's key; one hub at a time, one for each of the surroundings."""
     taken: dict[str, list[Round]] = {}
-    for world in dict.fromkeys(one.world for one in wanted):
+    worlds: list[World] = [world for world in TOOLS if any(one.world == world for one in wanted)]
+    for world in worlds:
         with ExitStack() as stack:
-            systems_of = surroundings(stack, world)
+            systems_of = Surroundings(stack, world)
             for case in (one for one in wanted if one.world == world):
                 systems, ours = systems_of(case, seconds)
                 print(f"· {case.name}, {case.load.era}, {case.load.connections}", file=sys.stderr, flush=True)
@@ -101,11 +102,6 @@ class Surroundings:
             System("hub", self._hub.pid, case.at(self._hub.url, self._hub.token, exposed, seconds)),
         ]
         return systems, [self._mock.pid, self._floor.pid, self._hub.pid]
-
-
-def surroundings(stack: ExitStack, world: World) -> Surroundings:
-    """Start what a world needs; `stack` ends it."""
-    return Surroundings(stack, world)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from benchmarks.load import MARK, Load
 World = Literal["one", "list", "stdio", "many"]
 """one: a server with 6 tools. list: one with 1,000. stdio: one behind the runner. many: 20 servers of 100 tools."""
 
-TOOLS = {"one": 6, "list": 1000, "stdio": 6, "many": 100}
+TOOLS: dict[World, int] = {"one": 6, "list": 1000, "stdio": 6, "many": 100}
 ERAS = ("legacy", "modern")
 PAYLOAD = 50_000
 TICKS = 10

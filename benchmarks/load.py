@@ -161,7 +161,7 @@ async def open_connection(load: Load) -> tuple[Connection, bytes]:
     """A connection, with its session in the legacy era, and the head of its requests."""
     parts = urlsplit(load.url)
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(Connection, parts.hostname, parts.port or 80)
+    _, connection = await loop.create_connection(Connection, parts.hostname or "", parts.port or 80)
     if load.era == "modern":
         return connection, head(load)
     hello = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": CLIENT}
