@@ -33,10 +33,11 @@ class Enqueues(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who wants a run, as the hub says."""
+    """Who wants a run, as the hub says. Only `kind` tells that it is a run: names are their maker's choice."""
 
     subject: str
     name: str = ""
+    kind: str = ""
     scopes: frozenset[str] = frozenset()
     trace: str = ""
     on_behalf_of: str = ""
@@ -50,6 +51,7 @@ class Caller:
         return Caller(
             subject,
             str(told.get("name") or ""),
+            str(told.get("kind") or ""),
             frozenset(told.get("scopes") or ()),
             str(told.get("trace") or ""),
             str(told.get("on_behalf_of") or ""),
@@ -77,7 +79,7 @@ class RunService:
             agent=agent,
             manifest=kept,
             subject=caller.subject,
-            on_behalf_of=(parent.on_behalf_of or parent.subject) if parent else caller.on_behalf_of,
+            on_behalf_of=acts_for(parent) if parent else caller.on_behalf_of,
             scopes=scopes_for(manifest, caller.scopes),
             depth=parent.depth + 1 if parent else 0,
             parent=parent.id if parent else "",
@@ -124,13 +126,27 @@ class RunService:
         return agent.manifest
 
     async def _parent(self, caller: Caller) -> Run | None:
-        """The run that calls, where the caller is one: run keys are named after their run."""
-        if not caller.name.startswith("run_"):
+        """The run that calls, where the caller is one. Raises `Forbidden` for a run key that is not that run's own."""
+        if caller.kind != "run":
             return None
         try:
-            return await asyncio.to_thread(self._records.run, caller.name)
-        except NotFound:
-            return None
+            parent = await asyncio.to_thread(self._records.run, caller.name)
+        except NotFound as error:
+            raise _not_its_key() from error
+        # Anything looser would let a key that is only named after a run act for that run's owner; and a run without
+        # its parent would begin at depth 0, so that agents could call agents without end.
+        if caller.subject != f"run:{parent.key.removeprefix('key_')}" or caller.on_behalf_of != acts_for(parent):
+            raise _not_its_key()
+        return parent
+
+
+def acts_for(run: Run) -> str:
+    """The subject at the beginning of a run's chain of delegation."""
+    return run.on_behalf_of or run.subject
+
+
+def _not_its_key() -> Forbidden:
+    return Forbidden("This run key does not belong to a run that is under way.")
 
 
 def _trace(told: str) -> str:

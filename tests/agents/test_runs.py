@@ -241,7 +241,7 @@ async def test_an_answer_outside_the_output_schema_is_asked_for_once_more_then_f
 
 async def test_agents_that_call_agents_stop_at_the_third(agents: Running, hub: ScriptedHub) -> None:
     async def again(arguments: dict[str, Any]) -> dict[str, Any]:
-        told = {"subject": "key:run", "name": hub.issued[-1]["name"], "scopes": ["call", "models"]}
+        told = hub.as_run()
         request = modern("tools/call", {"name": "helper", "arguments": {"question": "go"}}, caller=told)
         transport = httpx.AsyncHTTPTransport(uds=str(agents.socket))
         async with httpx.AsyncClient(transport=transport, timeout=60) as client:

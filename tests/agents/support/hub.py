@@ -69,6 +69,17 @@ class ScriptedHub:
         self.servers.setdefault(server, {})[name] = tool(name, **annotations)
         self.answers[address] = answer
 
+    def as_run(self) -> dict[str, Any]:
+        """How the hub tells who calls when the newest run key does."""
+        issued = self.issued[-1]
+        return {
+            "subject": f"run:{len(self.issued) - 1}",
+            "name": issued["name"],
+            "kind": "run",
+            "on_behalf_of": issued["on_behalf_of"],
+            "scopes": ["call", "models"],
+        }
+
     def app(self) -> Starlette:
         """The hub's face."""
         return Starlette(
