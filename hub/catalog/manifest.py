@@ -59,13 +59,17 @@ class Strict(BaseModel):
 
 
 class ServerSpec(Strict):
-    """One server as declared: reached at a `url`, or started from a `command` or a pinned `package`."""
+    """One server as declared: reached at a `url`, or started from a `command`, a `package` or an `openapi` URL."""
 
     name: Name
     url: Annotated[str, StringConstraints(max_length=2_000)] | None = None
     command: Annotated[list[Argument], Field(min_length=1, max_length=100)] | None = None
     package: Short | None = None
     openapi: Annotated[str, StringConstraints(max_length=2_000)] | None = None
+    base_url: Annotated[str, StringConstraints(max_length=2_000)] | None = Field(
+        default=None,
+        description="Where the API of an `openapi` description is, if not at the origin of that description.",
+    )
     args: Annotated[list[Argument], Field(max_length=100)] = Field(
         default_factory=list[Argument], description="Further arguments of a package's command."
     )
@@ -93,7 +97,11 @@ class ServerSpec(Strict):
         given = [way for way in ("url", "command", "package", "openapi") if getattr(self, way) is not None]
         if len(given) != 1:
             raise ValueError("give exactly one of url, command, package and openapi")
-        for url in (self.url, self.openapi):
+        if self.base_url is not None and self.openapi is None:
+            raise ValueError("base_url belongs to an openapi description")
+        if self.openapi is not None and self.isolation != "shared":
+            raise ValueError("a server made from an openapi description is shared by all callers")
+        for url in (self.url, self.openapi, self.base_url):
             if url is not None:
                 _check_url(url)
         if self.package is not None and not (_NPM.fullmatch(self.package) or _PYPI.fullmatch(self.package)):
@@ -122,6 +130,11 @@ class ServerSpec(Strict):
         if self.command is not None:
             return "stdio"
         return "package" if self.package is not None else "openapi"
+
+    @property
+    def is_child(self) -> bool:
+        """Whether the runner starts it."""
+        return self.url is None
 
     @property
     def address(self) -> str:

@@ -1,4 +1,4 @@
-"""From a pinned package to the command that runs it. Never through a shell; only exact versions."""
+"""From a declaration to the command that runs it. Never through a shell; packages only in exact versions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import orjson
+
+import hub
 from hub.catalog.manifest import ServerSpec, npm, pypi
 from hub.errors import Unavailable
 
 INSTALL_SECONDS = 300
 """A package with large wheels on a slow line."""
+
+OPENAPI_SECONDS = 60
+"""To fetch a long description and make its tools on a busy machine."""
 
 Which = Callable[[str], str | None]
 
@@ -86,6 +93,30 @@ def shown_for(spec: ServerSpec, command: Sequence[str]) -> tuple[dict[str, str],
         return {}, {}
     folder = Path(node).resolve().parent.parent
     return {str(folder): "read"}, {"PATH": f"{folder}/bin:/usr/local/bin:/usr/bin:/bin"}
+
+
+def openapi_child(spec: ServerSpec) -> dict[str, Any]:
+    """What the runner keeps for an API that describes itself: the bundled server for such APIs.
+
+    All of it goes through the environment: headers are secrets, and a URL's query may hold one.
+    """
+    code = Path(hub.__file__).resolve().parent.parent
+    headers = {name: value.get_secret_value() for name, value in spec.headers.items()}
+    env = {"PYTHONPATH": str(code), "ENTREPOT_OPENAPI_SPEC": spec.openapi or ""}
+    if spec.base_url:
+        env["ENTREPOT_OPENAPI_BASE_URL"] = spec.base_url
+    if headers:
+        env["ENTREPOT_OPENAPI_HEADERS"] = orjson.dumps(headers).decode()
+    return {
+        "command": [sys.executable, "-m", "servers.openapi"],
+        "env": ENVIRONMENT | env,
+        "sandbox": spec.sandbox,
+        # Shown by itself: from a source tree the rest of our code stays hidden.
+        "folders": {str(code / "servers"): "read"},
+        "kind": "http",
+        "start": "lazy",
+        "start_seconds": OPENAPI_SECONDS,
+    }
 
 
 def _installed(folder: Path, name: str, extras: str, version: str, requirements: Sequence[str]) -> Path:

@@ -32,7 +32,7 @@ from hub.catalog.runner_client import STOP_SECONDS, RunnerClient
 from hub.catalog.sealing import difference, opened, sealed
 from hub.catalog.snapshot import Era, Server
 from hub.db.engine import Database
-from hub.errors import Conflict, HubError, InvalidParams, NotFound, Unavailable, UpstreamTimeout
+from hub.errors import Conflict, HubError, InvalidParams, NotFound, UpstreamTimeout
 from hub.identity.principal import Principal
 from hub.ids import new_id, now
 from hub.upstream.address import Address, Wanted
@@ -319,7 +319,7 @@ class Catalog:
         had_children = {row.name for row in self._stored.servers if _is_child(row.declared)}
         await self._commit(store.Edit(servers=rows, found=found, collections=collections), fresh=new)
         for plan in due:
-            if plan.spec.kind in ("stdio", "package"):
+            if plan.spec.is_child:
                 await self._want(plan.spec.name, plan.spec)
             elif plan.spec.name in had_children:
                 await self._runner_forgets(plan.spec.name)
@@ -331,7 +331,7 @@ class Catalog:
         async with self._reachable(
             spec, spec.name if keep_child else f"{TRIAL}{new_id(bits=50)}", keep_child
         ) as address:
-            found = await self._look_patiently(address, spec.era, child=spec.kind in ("stdio", "package"))
+            found = await self._look_patiently(address, spec.era, child=spec.is_child)
         row = _copied(present) if present else ServerRow(name=spec.name)
         row.title, row.description = spec.title, spec.description
         row.declared = sealed(spec, self._keyring)
@@ -343,13 +343,10 @@ class Catalog:
     @asynccontextmanager
     async def _reachable(self, spec: ServerSpec, child: str, keep: bool) -> AsyncGenerator[Address]:
         """An address to look at. A child started for it is stopped again, unless it is kept and the look succeeds."""
-        if spec.kind == "openapi":
-            raise Unavailable(
-                "Servers made from an OpenAPI description are not supported by this version.",
-                hint="Register an MCP server in front of that API by its URL or command.",
-            )
-        if spec.kind == "http":
-            await self._check_url(spec.url or "")
+        for url in (spec.url, spec.openapi, spec.base_url):
+            if url is not None:
+                await self._check_url(url)
+        if not spec.is_child:
             yield _http_address(spec)
             return
         keep_it = False
@@ -369,7 +366,7 @@ class Catalog:
         try:
             yield
         except BaseException:
-            if spec.kind in ("stdio", "package") and all(row.name != spec.name for row in self._stored.servers):
+            if spec.is_child and all(row.name != spec.name for row in self._stored.servers):
                 await self._runner_forgets(spec.name)
             raise
 
@@ -382,6 +379,9 @@ class Catalog:
 
     async def _want(self, child: str, spec: ServerSpec) -> None:
         """Have the runner keep a child."""
+        if spec.kind == "openapi":
+            await self._runner.want(child, packages.openapi_child(spec))
+            return
         folder = self._package_folder / (child if child.startswith(TRIAL) else spec.name)
         command = await anyio.to_thread.run_sync(packages.command_for, spec, folder)
         given = {name: value.get_secret_value() for name, value in spec.env.items()}
@@ -419,9 +419,9 @@ class Catalog:
                 address = self._address(row)
             else:
                 spec = opened(row.declared, self._keyring)
-                if spec.kind in ("stdio", "package"):
+                if spec.is_child:
                     await self._want(row.name, spec)
-                elif spec.kind == "http":
+                else:
                     await self._check_url(spec.url or "")
                 address = self._address(row)
             wanted = cast("Wanted", row.declared.get("era", "auto"))
@@ -498,7 +498,7 @@ class Catalog:
         except (HubError, ValidationError) as error:
             # Listed without its credential rather than not at all: its own refusal will say what is missing.
             log.warning("the declaration of server %s could not be opened: %s", row.name, error)
-            return Address(str(row.declared.get("url") or row.declared.get("openapi") or ""), transport=transport)
+            return Address(str(row.declared.get("url") or ""), transport=transport)
 
     def _known(self, name: str) -> ServerRow:
         row = next((row for row in self._stored.servers if row.name == name), None)
@@ -546,7 +546,7 @@ def _collection_row(spec: CollectionSpec) -> CollectionRow:
 
 
 def _is_child(declared: Mapping[str, Any]) -> bool:
-    return bool(declared.get("command") or declared.get("package"))
+    return bool(declared.get("command") or declared.get("package") or declared.get("openapi"))
 
 
 def _registration_digest(declared: Mapping[str, Any], address: Address) -> str:

@@ -57,6 +57,7 @@ entrepot servers add files --env ROOT=/data --stdio python -m my_server --flag""
 @click.option("--stdio", metavar="COMMAND…", help="Start this command; all that follows belongs to it.")
 @click.option("--package", metavar="REF", help="Start a package: npm:NAME@1.2.3 or pypi:NAME==1.2.3.")
 @click.option("--openapi", metavar="URL", help="Offer the operations of an OpenAPI description.")
+@click.option("--base-url", metavar="URL", help="Where that API is, if not at the origin of its description.")
 @click.option(
     "--era", type=click.Choice(["auto", "modern", "legacy"]), default="auto", show_default=True, help="What it speaks."
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -73,9 +74,9 @@ class Document:
         raise Unresolvable("references lead in a circle")
 
 
-def load(spec: str, headers: Mapping[str, str]) -> Document:
+def load(spec: str, headers: Mapping[str, str], tls: ssl.SSLContext) -> Document:
     """Read a description; `headers` are sent to its URL. Blocks. Raises `SettingsFault`."""
-    body = _fetched(spec, headers) if spec.startswith(("http://", "https://")) else _read(Path(spec))
+    body = _fetched(spec, headers, tls) if spec.startswith(("http://", "https://")) else _read(Path(spec))
     return parsed(body)
 
 
@@ -108,12 +109,12 @@ def _read(path: Path) -> bytes:
         raise SettingsFault(f"The OpenAPI description {path} cannot be read: {error.strerror}.") from error
 
 
-def _fetched(url: str, headers: Mapping[str, str]) -> bytes:
+def _fetched(url: str, headers: Mapping[str, str], tls: ssl.SSLContext) -> bytes:
     # Identity: a compressed answer could unpack to any size.
     wanted = {"accept": "application/json, application/yaml;q=0.9, */*;q=0.5", "accept-encoding": "identity"}
     try:
         with (
-            httpx.Client(timeout=FETCH_SECONDS, follow_redirects=False) as client,
+            httpx.Client(verify=tls, timeout=FETCH_SECONDS, follow_redirects=False) as client,
             client.stream("GET", url, headers=wanted | dict(headers)) as answer,
         ):
             if answer.is_redirect:

@@ -6,12 +6,12 @@ import argparse
 import json
 import logging
 import re
+import ssl
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import httpx
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
@@ -76,11 +76,12 @@ def application(environment: Environment) -> Application:
     if not target:
         raise SettingsFault("A description in a file does not say where its API is; give --base-url.")
     # The credential belongs to the API; whoever only keeps its description does not get it.
-    document = load(spec, headers if home == target else {})
+    tls = ssl.create_default_context()
+    document = load(spec, headers if home == target else {}, tls)
     offer = read(document, spec=spec, base_url=base_url, given_headers=frozenset(name.lower() for name in headers))
     for reason in offer.left_out:
         log.warning("operation left out", extra={"fields": {"reason": reason}})
-    return Application(_server(offer, Api(headers, httpx.create_ssl_context())))
+    return Application(_server(offer, Api(headers, tls)))
 
 
 def run(argv: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ import pytest
 from hub.catalog.manifest import CollectionSpec, Declaration, ServerSpec
 from hub.catalog.models import ServerRow
 from hub.catalog.service import THE_HUB
-from hub.errors import Conflict, InvalidParams, NotFound, Unavailable, UpstreamDown
+from hub.errors import Conflict, InvalidParams, NotFound, UpstreamDown
 from hub.upstream.address import Address, Era
 from tests.hub.catalog.scripted import ADMIN, Stage, offering, stage, tool
 
@@ -216,6 +216,14 @@ async def test_two_workers_agree_after_either_wrote(on: Stage) -> None:
     assert on.snapshots.current.revision == snapshots.current.revision
 
 
-async def test_openapi_servers_are_refused_in_words(on: Stage) -> None:
-    with pytest.raises(Unavailable, match="OpenAPI"):
-        await on.catalog.add(ADMIN, ServerSpec(name="api", openapi="https://api.test/openapi.json"))
+async def test_an_api_that_describes_itself_becomes_a_child_whose_secrets_are_not_in_its_command(on: Stage) -> None:
+    spec = ServerSpec.model_validate(
+        {"name": "api", "openapi": "https://api.test/openapi.json?key=hidden", "headers": {"Authorization": "Bearer x"}}
+    )
+    shown = await on.catalog.add(ADMIN, spec)
+    assert (shown["kind"], shown["address"]) == ("openapi", "https://api.test/openapi.json?…")
+    child = on.world.children["api"]
+    assert (child["kind"], child["sandbox"], child["command"][1:]) == ("http", "server", ["-m", "servers.openapi"])
+    assert child["env"]["ENTREPOT_OPENAPI_HEADERS"] == '{"Authorization":"Bearer x"}'
+    await on.catalog.remove(ADMIN, "api")
+    assert on.world.children == {}
