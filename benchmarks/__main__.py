@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="about a minute: short windows, one round")
     parser.add_argument("--plot", action="store_true", help="more connection counts, and two drawings (SVG)")
     parser.add_argument("--only", default="", help="rows whose name holds this")
-    parser.add_argument("--seconds", type=float, default=0.0, help="length of a window (1.5; quick: 0.5)")
+    parser.add_argument("--seconds", type=float, default=0.0, help="length of a window (1.0; quick: 0.5)")
     parser.add_argument("--rounds", type=int, default=0, help="rounds of a row (3; quick: 1)")
     parser.add_argument("--cpu", default="auto", help="bind everything to one CPU: auto, its number, or none")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of results.json and the drawings")
@@ -32,7 +32,7 @@ def main() -> int:
 
     connections = (1, 16) if arguments.quick else (1, 4, 16, 32, 64) if arguments.plot else (1, 16, 64)
     wanted = [one for one in cases(connections, quick=arguments.quick) if arguments.only in one.key]
-    seconds = arguments.seconds or (0.5 if arguments.quick else 1.5)
+    seconds = arguments.seconds or (0.5 if arguments.quick else 1.0)
     count = arguments.rounds or (1 if arguments.quick else 3)
     cpus = machine.settle_on(arguments.cpu)
     about = machine.describe(cpus)
