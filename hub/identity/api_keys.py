@@ -2,22 +2,25 @@
 
 A token is `ek_PREFIX_SECRET_CHECK`: the prefix can be shown, the secret has 256 random bits, and the check
 (CRC-32 of all before it) lets scanners recognise a leaked key and lets us turn garbage away without a look-up.
-Other workers learn of a new or revoked key through `load()`.
+Other workers learn of a new or revoked key through `load()`, and by `stale()` that they have to.
 """
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import cast
 
 import anyio
+from sqlalchemy import and_, delete, or_
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
+from hub.db import revisions
 from hub.db.engine import Database
 from hub.errors import InvalidParams, NotFound
 from hub.identity.models import ApiKey
@@ -30,6 +33,16 @@ SECRET_BITS = 256
 PREFIX_LETTERS = 8
 FLUSH_SECONDS = 30.0
 """How stale `last_used` may be: it is for people who tidy up, so it never costs the path a write."""
+
+REVISION = "keys-revision"
+"""Counts every key made or revoked."""
+
+PRUNE_SECONDS = 3600.0
+RUN_KEPT = timedelta(days=1)
+"""How long the expired key of a run stays in the table: its run is in the audit by subject."""
+REVOKED_KEPT = timedelta(days=90)
+REVOKED_LISTED = 200
+"""Revoked keys that people are shown; each start of the hub leaves some behind."""
 
 KINDS: tuple[Kind, ...] = ("person", "service", "run")
 
@@ -49,6 +62,9 @@ class ApiKeys:
         self._clock = clock
         self._entries: dict[bytes, _Entry] = {}
         self._used: dict[str, float] = {}
+        self._revision = 0
+        # What is read must not be swapped in over what was made or revoked since.
+        self._changing = anyio.Lock()
 
     def authenticate(self, token: str | bytes) -> Principal | None:
         """Who holds this token; None when nobody does (any more). Memory only, never raises.
@@ -110,24 +126,48 @@ class ApiKeys:
             created=datetime.fromtimestamp(self._clock(), UTC),
             expires=expires,
         )
-        await anyio.to_thread.run_sync(self._insert, row)
-        self._entries[bytes.fromhex(row.digest)] = _entry(row)
+        async with self._changing:
+            revision = await anyio.to_thread.run_sync(self._insert, row)
+            self._entries[bytes.fromhex(row.digest)] = _entry(row)
+            self._follow(revision)
         return row, token.decode("ascii")
 
     async def list(self) -> Sequence[ApiKey]:
-        """All keys, newest first, revoked ones too."""
-        return await anyio.to_thread.run_sync(self._all)
+        """All keys that are not revoked, and the latest `REVOKED_LISTED` that are; newest first."""
+        return await anyio.to_thread.run_sync(self._shown)
 
     async def revoke(self, id: str) -> ApiKey:
-        """Make a key worthless: here at once, elsewhere after `load()`; twice is fine. Raises `NotFound`."""
-        row = await anyio.to_thread.run_sync(self._mark_revoked, id)
-        self._entries.pop(bytes.fromhex(row.digest), None)
+        """Make a key worthless: here at once, elsewhere after `load()`; twice is fine. Raises `NotFound`.
+
+        The key of a run is deleted: there is one for every run, and its history is in the audit.
+        """
+        async with self._changing:
+            row, revision = await anyio.to_thread.run_sync(self._mark_revoked, id)
+            self._entries.pop(bytes.fromhex(row.digest), None)
+            self._follow(revision)
         return row
 
     async def load(self) -> None:
         """Read all usable keys from the database and swap them in whole."""
-        rows = await anyio.to_thread.run_sync(self._all)
-        self._entries = {bytes.fromhex(row.digest): _entry(row) for row in rows if row.revoked is None}
+        async with self._changing:
+            revision, rows = await anyio.to_thread.run_sync(self._usable)
+            self._entries = {bytes.fromhex(row.digest): _entry(row) for row in rows}
+            self._revision = revision
+
+    async def stale(self) -> bool:
+        """Whether another worker made or revoked a key since `load`; one short query, never raises.
+
+        False also while the database is away: nothing could be loaded then.
+        """
+        async with self._changing:
+            try:
+                return await anyio.to_thread.run_sync(self._stored_revision) != self._revision
+            except SQLAlchemyError:
+                return False
+
+    async def prune(self) -> None:
+        """Delete keys of runs that are long over, and keys that were revoked long ago."""
+        await anyio.to_thread.run_sync(self._delete_old)
 
     async def flush(self) -> None:
         """Write the moments of last use that have gathered; they stay gathered when the database is away."""
@@ -140,31 +180,70 @@ class ApiKeys:
             self._used = used | self._used
 
     async def flush_forever(self) -> None:
-        """Flush now and then, and once more when cancelled."""
+        """Flush now and then, and once more when cancelled; prune every hour."""
+        due = 0.0
         try:
             while True:
                 await anyio.sleep(FLUSH_SECONDS)
                 await self.flush()
+                if anyio.current_time() >= due:
+                    due = anyio.current_time() + PRUNE_SECONDS
+                    with contextlib.suppress(SQLAlchemyError):  # the next hour does it
+                        await self.prune()
         finally:
             with anyio.move_on_after(2, shield=True):
                 await self.flush()
 
-    def _insert(self, row: ApiKey) -> None:
+    def _follow(self, revision: int) -> None:
+        """Be current after a change of our own, unless others changed something in between."""
+        if revision == self._revision + 1:
+            self._revision = revision
+
+    def _stored_revision(self) -> int:
         with self._database.session() as session:
+            return revisions.read(session, REVISION)
+
+    def _insert(self, row: ApiKey) -> int:
+        with self._database.session() as session:
+            revision = revisions.count_up(session, REVISION)
             session.add(row)
+            return revision
 
-    def _all(self) -> Sequence[ApiKey]:
+    def _usable(self) -> tuple[int, Sequence[ApiKey]]:
+        moment = datetime.fromtimestamp(self._clock(), UTC)
+        lasting = or_(col(ApiKey.expires).is_(None), col(ApiKey.expires) > moment)
         with self._database.session() as session:
-            return session.exec(select(ApiKey).order_by(col(ApiKey.created).desc())).all()
+            revision = revisions.read(session, REVISION)
+            return revision, session.exec(select(ApiKey).where(col(ApiKey.revoked).is_(None), lasting)).all()
 
-    def _mark_revoked(self, id: str) -> ApiKey:
+    def _shown(self) -> Sequence[ApiKey]:
+        revoked = col(ApiKey.revoked)
         with self._database.session() as session:
+            kept = session.exec(select(ApiKey).where(revoked.is_(None))).all()
+            gone = session.exec(
+                select(ApiKey).where(revoked.is_not(None)).order_by(revoked.desc()).limit(REVOKED_LISTED)
+            ).all()
+        return sorted([*kept, *gone], key=lambda row: row.created, reverse=True)
+
+    def _mark_revoked(self, id: str) -> tuple[ApiKey, int]:
+        with self._database.session() as session:
+            revision = revisions.count_up(session, REVISION)
             row = session.get(ApiKey, id)
             if row is None:
                 raise NotFound(f"There is no key {id!r}.")
             row.revoked = row.revoked or datetime.fromtimestamp(self._clock(), UTC)
-            session.add(row)
-            return row
+            if row.kind == "run":
+                session.delete(row)
+            else:
+                session.add(row)
+            return row, revision
+
+    def _delete_old(self) -> None:
+        moment = datetime.fromtimestamp(self._clock(), UTC)
+        of_runs = and_(col(ApiKey.kind) == "run", col(ApiKey.expires) < moment - RUN_KEPT)
+        with self._database.session() as session:
+            connection = session.connection()
+            connection.execute(delete(ApiKey).where(or_(of_runs, col(ApiKey.revoked) < moment - REVOKED_KEPT)))
 
     def _write_used(self, used: dict[str, float]) -> None:
         with self._database.session() as session:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import anyio
+import anyio.from_thread
 import pytest
+from sqlalchemy import event
 
 from hub.db.engine import Database
 from hub.db.migrate import HUB, upgrade
 from hub.errors import InvalidParams, NotFound
+from hub.identity import api_keys
 from hub.identity.api_keys import ApiKeys
+from hub.identity.models import ApiKey
 from hub.identity.principal import Principal
 from hub.identity.scopes import DEFAULT_SCOPES, FAMILIES, beyond, known, narrowed
 from hub.policy import actions
@@ -112,6 +120,120 @@ async def test_a_revoked_key_is_nobody_at_once_and_after_a_reload(
     assert other_worker.authenticate(token) is None
     with pytest.raises(NotFound):
         await keys.revoke("key_none")
+
+
+@contextmanager
+def slowed(database: Database) -> Generator[tuple[anyio.Event, threading.Event]]:
+    """Holds the next read of keys after its rows were chosen: the first event says so, the second lets it go on."""
+    reached, go_on, held = anyio.Event(), threading.Event(), threading.Lock()
+
+    def hold(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.startswith("SELECT api_key.") and held.acquire(blocking=False):
+            anyio.from_thread.run_sync(reached.set)
+            assert go_on.wait(10)
+
+    event.listen(database.engine, "after_cursor_execute", hold)
+    try:
+        yield reached, go_on
+    finally:
+        go_on.set()
+        event.remove(database.engine, "after_cursor_execute", hold)
+
+
+async def test_a_reload_in_progress_undoes_neither_a_revocation_nor_a_new_key(
+    keys: ApiKeys, database: Database
+) -> None:
+    row, token = await keys.create("laptop")
+    done = anyio.Event()
+    made: list[str] = []
+
+    async def change() -> None:
+        await keys.revoke(row.id)
+        made.append((await keys.create("phone"))[1])
+        done.set()
+
+    with slowed(database) as (reached, go_on), anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(keys.load)
+            await reached.wait()
+            group.start_soon(change)
+            # The change may wait for the reload, or be done before it: both must end well.
+            with anyio.move_on_after(0.3):
+                await done.wait()
+            go_on.set()
+    assert keys.authenticate(token) is None
+    assert keys.authenticate(made[0]) is not None
+
+
+async def test_a_worker_notices_keys_that_another_one_made_or_revoked(keys: ApiKeys, database: Database) -> None:
+    other = ApiKeys(database)
+    await other.load()
+    assert not await other.stale()
+    row, _ = await keys.create("laptop")
+    assert (await other.stale(), await keys.stale()) == (True, False)
+    await other.load()
+    assert not await other.stale()
+    await other.revoke(row.id)
+    assert (await other.stale(), await keys.stale()) == (False, True)
+    await other.create("phone")
+    await keys.create("tablet")
+    assert await keys.stale(), "its own change must not hide those that it has not read"
+    await keys.load()
+    assert not await keys.stale()
+
+
+async def test_a_reload_reads_only_keys_that_still_open_something(
+    keys: ApiKeys, database: Database, clock: Clock
+) -> None:
+    soon = datetime.fromtimestamp(clock.moment, UTC) + timedelta(seconds=60)
+    await keys.create("brief", expires=soon)
+    await keys.revoke((await keys.create("lost"))[0].id)
+    await keys.create("laptop")
+    clock.moment += 61
+    read: list[str] = []
+
+    def note(instance: Any, _context: Any) -> None:
+        read.append(instance.name)
+
+    event.listen(ApiKey, "load", note)
+    try:
+        await ApiKeys(database, clock).load()
+    finally:
+        event.remove(ApiKey, "load", note)
+    assert read == ["laptop"]
+
+
+async def test_the_keys_of_runs_leave_nothing_behind(keys: ApiKeys, clock: Clock) -> None:
+    def end(**after: int) -> datetime:
+        return datetime.fromtimestamp(clock.moment, UTC) + timedelta(**after)
+
+    revoked, token = await keys.create("run 1", kind="run", expires=end(hours=1))
+    await keys.create("run 2", kind="run", expires=end(hours=1))
+    await keys.create("laptop", expires=end(hours=1))
+    assert (await keys.revoke(revoked.id)).revoked is not None
+    assert keys.authenticate(token) is None
+    assert {row.name for row in await keys.list()} == {"laptop", "run 2"}
+    clock.moment += 24 * 3600
+    await keys.prune()
+    assert len(await keys.list()) == 2
+    clock.moment += 2 * 3600
+    await keys.prune()
+    assert [row.name for row in await keys.list()] == ["laptop"]
+
+
+async def test_people_see_the_latest_revoked_keys_for_some_time(
+    keys: ApiKeys, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_keys, "REVOKED_LISTED", 2)
+    for name in ("one", "two", "three", "four"):
+        clock.moment += 1
+        row, _ = await keys.create(name)
+        if name != "one":
+            await keys.revoke(row.id)
+    assert [row.name for row in await keys.list()] == ["four", "three", "one"]
+    clock.moment += 100 * 24 * 3600
+    await keys.prune()
+    assert [row.name for row in await keys.list()] == ["one"]
 
 
 async def test_unknown_scopes_and_kinds_are_refused_by_name(keys: ApiKeys) -> None:
