@@ -46,6 +46,22 @@ class SessionOpen(Event):
     name = "session:open"
 
 
+class AccessRefused(Event):
+    """A request was refused at the door: no key or a bad one, a foreign host or origin.
+
+    `target` is the path; the detail says what was wrong and where it came from. Each process records at most ten a
+    second; the detail counts the others.
+    """
+
+    name = "access:refused"
+
+
+class AdminDenied(Event):
+    """Somebody asked the admin API for what his scopes do not allow. `target` is the operation."""
+
+    name = "admin:denied"
+
+
 class ServerAdd(Event):
     """A server was registered. `server` is its name."""
 
@@ -83,7 +99,7 @@ class ModelChange(Event):
 
 
 class AgentChange(Event):
-    """An agent's manifest was stored or removed. `target` is the agent."""
+    """An agent's manifest was stored or removed. `target` is the agent; the detail says which of the two."""
 
     name = "agent:change"
 
@@ -107,7 +123,7 @@ class LinkCreate(Event):
 
 
 class SignIn(Event):
-    """Somebody used a sign-in link. `outcome` is `denied` for a used or old one."""
+    """Somebody used a sign-in link. `outcome` is `denied` for a used or old one; of those at most ten a second."""
 
     name = "signin"
 
@@ -142,6 +158,12 @@ class RunFinish(Event):
     name = "run:finish"
 
 
+class RunCancel(Event):
+    """A run was asked to stop through the admin API. `target` is the run."""
+
+    name = "run:cancel"
+
+
 class TaskGet(Event):
     """A caller looked at a task of its own. `server` is where it runs, `target` the task there."""
 
@@ -172,6 +194,8 @@ EVENTS: tuple[type[Event], ...] = (
     ResourceRead,
     ModelUse,
     SessionOpen,
+    AccessRefused,
+    AdminDenied,
     ServerAdd,
     ServerChange,
     ServerRemove,
@@ -188,6 +212,7 @@ EVENTS: tuple[type[Event], ...] = (
     ReplicasChange,
     RunStart,
     RunFinish,
+    RunCancel,
     TaskGet,
     TaskUpdate,
     TaskCancel,

@@ -13,12 +13,15 @@ from urllib.parse import quote
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hub.audit.recorder import Audit
+from hub.audit.refusals import Refusals
 from hub.errors import BadRequest, Forbidden, HubError, Unauthenticated
 from hub.identity.api_keys import ApiKeys
 from hub.identity.hosts import Hosts, is_loopback
 from hub.identity.principal import LOCAL_ADMINISTRATOR, OPEN_CALLER, Principal
 from hub.identity.sessions import Sessions
 from hub.settings import Settings
+from hub.telemetry import tracing
 from hub.telemetry.metrics import Metrics
 
 TOKEN_FACES = ("/mcp", "/v1")
@@ -56,9 +59,18 @@ class Authentication:
     """Around the app on the network. `scope["ui_session"]` holds the cookie value where that was the credential."""
 
     def __init__(
-        self, app: ASGIApp, keys: ApiKeys, sessions: Sessions, settings: Settings, metrics: Metrics | None = None
+        self,
+        app: ASGIApp,
+        keys: ApiKeys,
+        sessions: Sessions,
+        settings: Settings,
+        metrics: Metrics | None = None,
+        audit: Audit | None = None,
     ) -> None:
-        """Raises `HubError` for `--open` on an address that others can reach."""
+        """Refusals are counted in `metrics` and recorded in `audit`.
+
+        Raises `HubError` for `--open` on an address that others can reach.
+        """
         if settings.open and not is_loopback(settings.host):
             raise HubError(
                 f"--open lets everybody in and is refused on {settings.host}.",
@@ -69,6 +81,7 @@ class Authentication:
         self._sessions = sessions
         self._settings = settings
         self._metrics = metrics
+        self._refusals = Refusals(audit, "access:refused") if audit else None
         self._hosts = Hosts(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,6 +157,13 @@ class Authentication:
         return principal
 
     async def _refuse(self, scope: Scope, send: Send, error: HubError, headers: _Headers) -> None:
+        to_sign_in = (
+            isinstance(error, Unauthenticated) and headers.authorization is None and _wants_page(scope, headers)
+        )
+        # A person who is shown the way in was not refused anything.
+        if self._refusals and not to_sign_in:
+            trace = tracing.parse(headers.traceparent)
+            self._refusals.record(error, target=scope["path"], origin=_peer(scope), trace=trace.id if trace else "")
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": error.code})
             return
@@ -151,7 +171,7 @@ class Authentication:
         body = orjson.dumps({"message": error.message} | error.envelope())
         if isinstance(error, Unauthenticated):
             sent.append((b"www-authenticate", self._challenge(scope["path"], headers)))
-            if headers.authorization is None and _wants_page(scope, headers):
+            if to_sign_in:
                 status, body = 303, b""
                 sent.append((b"location", _sign_in_and_back(scope)))
         sent.append((b"content-length", str(len(body)).encode()))
@@ -169,11 +189,23 @@ class Authentication:
 class _Headers:
     """The few headers that identity looks at, picked in one pass."""
 
-    __slots__ = ("accept", "authorization", "cookie", "csrf", "forwarded", "host", "origin", "repeated", "site")
+    __slots__ = (
+        "accept",
+        "authorization",
+        "cookie",
+        "csrf",
+        "forwarded",
+        "host",
+        "origin",
+        "repeated",
+        "site",
+        "traceparent",
+    )
 
     def __init__(self, scope: Scope) -> None:
         self.authorization: bytes | None = None
         self.host = self.origin = self.cookie = self.csrf = self.accept = self.site = self.repeated = ""
+        self.traceparent = ""
         self.forwarded = False
         for name, value in scope["headers"]:
             match name:
@@ -197,6 +229,8 @@ class _Headers:
                     self.accept = value.decode("latin-1")
                 case b"sec-fetch-site":
                     self.site = value.decode("latin-1")
+                case b"traceparent":
+                    self.traceparent = value.decode("latin-1")
                 case _:
                     if name in FORWARDED:
                         self.forwarded = True
@@ -212,6 +246,12 @@ def _is_local(scope: Scope, headers: _Headers) -> bool:
     if not client or headers.forwarded or headers.site == "cross-site":
         return False
     return is_loopback(client[0])
+
+
+def _peer(scope: Scope) -> str:
+    """The address at the other end of the connection, which may be a proxy's; nothing for a local socket."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _wants_page(scope: Scope, headers: _Headers) -> bool:

@@ -105,6 +105,21 @@ async def test_every_row_is_refused_without_its_scope(api: Api, endpoint: Any) -
     assert api.stage.world.looks == [] and api.stage.world.children == {}
 
 
+async def test_what_was_denied_is_in_the_audit_with_who_asked(api: Api) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    told = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    assert (await api.ask("POST", "/tokens", {"name": "mine"}, by=CALLER, headers=told)).status_code == 403
+    assert (await api.ask("DELETE", "/servers/x", by=READER)).status_code == 403
+    assert (await api.ask("GET", "/servers", by=READER)).status_code == 200
+    await Indexer(api.stage.audit.folder, api.stage.database).catch_up()
+    records = (await api.ask("GET", "/audit?event=admin:denied")).json()["records"]
+    assert [(one["subject"], one["target"], one["outcome"]) for one in records] == [
+        ("key:reader", "remove_server", "denied"),
+        ("key:caller", "create_token", "denied"),
+    ]
+    assert records[1]["trace"] == trace
+
+
 async def test_problems_name_who_must_act_and_carry_the_callers_trace(api: Api) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     answer = await api.ask(

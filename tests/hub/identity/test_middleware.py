@@ -12,9 +12,12 @@ import orjson
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hub.audit.chain import SEGMENT_OPEN, segments
+from hub.audit.recorder import Audit
+from hub.audit.refusals import MOST_A_SECOND, Refusals
 from hub.db.engine import Database
 from hub.db.migrate import HUB, upgrade
-from hub.errors import HubError
+from hub.errors import HubError, Unauthenticated
 from hub.identity.api_keys import ApiKeys
 from hub.identity.middleware import Authentication, LocalAdministrator
 from hub.identity.principal import LOCAL_ADMINISTRATOR, OPEN_CALLER, Principal
@@ -33,6 +36,12 @@ class Door:
     keys: ApiKeys
     sessions: Sessions
     let_in: list[Principal | None]
+    audit: Audit
+
+    def recorded(self) -> list[dict[str, Any]]:
+        """What the audit holds."""
+        lines = [orjson.loads(line) for path in segments(self.audit.folder) for line in path.read_bytes().splitlines()]
+        return [line for line in lines if line["event"] != SEGMENT_OPEN]
 
     async def knock(
         self,
@@ -75,7 +84,9 @@ async def door(tmp_path: Path, **changes: Any) -> AsyncGenerator[Door]:
         await send({"type": "http.response.body", "body": b""})
 
     keys, sessions = ApiKeys(database), Sessions(database, settings.url)
-    yield Door(Authentication(app, keys, sessions, settings), keys, sessions, let_in)
+    audit = Audit(settings.audit_dir, "hub-0")
+    yield Door(Authentication(app, keys, sessions, settings, audit=audit), keys, sessions, let_in, audit)
+    audit.close()
     database.close()
 
 
@@ -224,3 +235,52 @@ async def test_callers_in_process_and_on_the_admin_socket_are_who_they_are(tmp_p
         hub.app = LocalAdministrator(hub.app)
         assert (await hub.knock("/api/v1/servers", {"host": "localhost"}))[0] == 200
         assert hub.let_in == [me, LOCAL_ADMINISTRATOR]
+
+
+async def test_refused_credentials_are_recorded_without_the_credential(tmp_path: Path) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    async with door(tmp_path) as hub:
+        _, token = await hub.keys.create("laptop")
+        await hub.knock(f"/mcp/s/{token}", bearer(f"{token}x", traceparent=f"00-{trace}-b7ad6b7169203331-01"))
+        await hub.knock("/api/v1/servers", peer="10.0.0.7")
+        await hub.knock("/mcp", {"host": "evil.example"})
+        await hub.knock("/mcp", OWN_HOST | {"origin": "https://evil.example"})
+        await hub.knock("/mcp", bearer(token))
+        records = hub.recorded()
+    assert [(one["event"], one["subject"], one["target"], one["outcome"]) for one in records] == [
+        ("access:refused", "", "/mcp/s/[hidden]", "denied"),
+        ("access:refused", "", "/api/v1/servers", "denied"),
+        ("access:refused", "", "/mcp", "misdirected"),
+        ("access:refused", "", "/mcp", "denied"),
+    ]
+    assert records[0]["trace"] == trace
+    assert records[1]["detail"] == "unauthenticated; from 10.0.0.7"
+    assert token.split("_")[2] not in orjson.dumps(records).decode()
+
+
+async def test_a_person_who_is_shown_the_way_in_is_no_refusal(tmp_path: Path) -> None:
+    async with door(tmp_path) as hub:
+        status, _, _ = await hub.knock("/servers", OWN_HOST | {"accept": "text/html"}, "GET")
+        assert (status, hub.recorded()) == (303, [])
+
+
+async def test_a_flood_of_bad_keys_fills_no_disk_and_is_counted(tmp_path: Path) -> None:
+    moment = 100.0
+    audit = Audit(tmp_path / "audit", "hub-0")
+    refusals = Refusals(audit, "access:refused", lambda: moment)
+    for _ in range(500):
+        refusals.record(Unauthenticated("no"))
+    moment = 101.0
+    refusals.record(Unauthenticated("no"))
+    refusals.record(Unauthenticated("no"))
+    audit.close()
+    details = [orjson.loads(line).get("detail") for line in segments(audit.folder)[0].read_bytes().splitlines()[1:]]
+    assert len(details) == MOST_A_SECOND + 2
+    assert details[-2:] == ["unauthenticated; 490 more before this", "unauthenticated"]
+
+
+async def test_a_refusal_that_cannot_be_recorded_is_still_a_refusal(tmp_path: Path) -> None:
+    (tmp_path / "audit").write_text("in the way of the folder")
+    async with door(tmp_path) as hub:
+        status, _, _ = await hub.knock(headers=bearer("ek_bad"))
+        assert status == 401
