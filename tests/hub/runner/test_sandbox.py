@@ -66,10 +66,10 @@ async def test_output_exit_code_environment_and_files_come_through(sandbox: Bubb
 
 @pytest.mark.anyio
 async def test_given_files_may_be_changed_and_the_next_sandbox_sees_nothing_of_it(sandbox: BubblewrapSandbox) -> None:
-    script = "cat a; echo changed > a; echo new > sub/b; cat a sub/b; ls -a /tmp | wc -l"
+    script = "cat a; echo changed > a; echo new > sub/b; cat a sub/b; ls /tmp/mine; echo mine > /tmp/mine"
     for _ in range(2):
         out, err, _ = await run(sandbox, ["sh", "-c", script], files={"a": "given\n", "sub/x": ""})
-        assert out == "given\nchanged\nnew\n2\n", err
+        assert out == "given\nchanged\nnew\n", err
 
 
 @pytest.mark.anyio
