@@ -47,11 +47,7 @@ class SessionOpen(Event):
 
 
 class AccessRefused(Event):
-    """A request was refused at the door: no key or a bad one, a foreign host or origin.
-
-    `target` is the path; the detail says what was wrong and where it came from. Each process records at most ten a
-    second; the detail counts the others.
-    """
+    """A request was refused at the door: no key or a bad one, a foreign host. `target` is the path; ten a second."""
 
     name = "access:refused"
 
