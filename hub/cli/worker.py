@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -21,6 +22,8 @@ from hub.cli.sockets import BACKLOG, listen
 from hub.settings import Settings
 from hub.telemetry.logging import configure
 
+log = logging.getLogger(__name__)
+
 GRACE_SECONDS = 5
 KEEP_ALIVE_SECONDS = 75
 """Longer than the minute that proxies in front commonly keep theirs, so that they close first."""
@@ -29,6 +32,8 @@ KEEP_ALIVE_SECONDS = 75
 def serve(settings: Settings, worker: int, descriptor: int | None) -> None:
     """Run one worker until told to stop. `descriptor` is a listening socket handed down by `up`."""
     configure(settings, f"hub-{worker}")
+    # It would say three times that it started, once per socket; we say it once.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     listener = socket.socket(fileno=descriptor) if descriptor is not None else listen(settings.host, settings.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, worker, listener))
@@ -44,6 +49,7 @@ async def _serve(settings: Settings, worker: int, listener: socket.socket) -> No
         loop = asyncio.get_running_loop()
         for one in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(one, stop.set)
+        log.info("worker %d serves %s", worker, settings.url)
         tasks = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers]
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)

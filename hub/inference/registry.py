@@ -74,8 +74,12 @@ class Models:
         return model if model is not None and model.enabled else None
 
     def served(self) -> tuple[Model, ...]:
-        """All models that are switched on, by name."""
-        return tuple(model for _, model in sorted(self._table.items()) if model.enabled)
+        """All models that are switched on, those that people registered before ours, each by name.
+
+        Who asks for "any chat model" takes the first, so registering one is all that replaces the embedded one.
+        """
+        listed = sorted(self._table.values(), key=lambda model: (model.internal, model.name))
+        return tuple(model for model in listed if model.enabled)
 
     def embedding_model(self, wanted: str = "") -> Model | None:
         """The embedding model of that name, else ours, else any."""
