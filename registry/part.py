@@ -7,6 +7,7 @@ from typing import Protocol
 
 from starlette.routing import Mount, Route
 
+from hub.audit.recorder import Audit
 from hub.settings import Settings
 from registry.hubface import Api
 from registry.routes import routes_of
@@ -31,6 +32,11 @@ class Context(Protocol):
         """Browser sessions."""
         ...
 
+    @property
+    def audit(self) -> Audit:
+        """Where signing in and out is recorded."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Registry:
@@ -50,7 +56,7 @@ class Registry:
 
     def routes(self, context: Context) -> list[Route | Mount]:
         """All pages and static files, at the root."""
-        return routes_of(Screens(context.settings, context.api, context.sessions))
+        return routes_of(Screens(context.settings, context.api, context.sessions, context.audit))
 
 
 part = Registry()

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from hub.audit.recorder import Audit
 from hub.errors import HubError
 from hub.identity.principal import Principal
 from hub.settings import Settings
@@ -131,10 +132,11 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class Screens:
     """Turns views into endpoints. Holds what never changes: templates, static files and the hub's faces."""
 
-    def __init__(self, settings: Settings, api: Api, sessions: Sessions) -> None:
+    def __init__(self, settings: Settings, api: Api, sessions: Sessions, audit: Audit) -> None:
         self.settings = settings
         self.api = api
         self.sessions = sessions
+        self.audit = audit
         self.assets = Assets.load(HERE / "static")
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),

@@ -8,10 +8,11 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from hub.errors import HubError
+from hub.audit.refusals import Refusals
+from hub.errors import HubError, Unauthenticated
 from registry.assets import PAGE_HEADERS
 from registry.contexts import SignIn
-from registry.screens import Page, Screens, form_of, is_foreign
+from registry.screens import Page, Screens, broken, form_of, is_foreign, refused
 
 
 class Session:
@@ -19,6 +20,8 @@ class Session:
 
     def __init__(self, screens: Screens) -> None:
         self._screens = screens
+        # Anybody may try a link, so that failures are recorded with a bound.
+        self._refusals = Refusals(screens.audit, "signin")
 
     async def ask(self, request: Request) -> Response:
         """GET /sign-in: how to get a link, or the button that uses one."""
@@ -34,11 +37,12 @@ class Session:
         if is_foreign(request):
             return await self._page(request, SignIn(spent=True), 403)
         try:
-            cookie = await self._screens.sessions.redeem(form.get("token", "").strip())
-        except HubError:
-            cookie = None
-        if not cookie:
+            cookie = await self._redeemed(form.get("token", "").strip())
+        except Unauthenticated as error:
+            self._refusals.record(error, origin=request.client.host if request.client else "")
             return await self._page(request, SignIn(next=local(form.get("next", "")), spent=True), 403)
+        except HubError as error:
+            return await self._screens.page(request, broken(refused(error)))
         response = RedirectResponse(local(form.get("next", "")) or "/", 303, PAGE_HEADERS)
         response.headers.append("set-cookie", self._screens.sessions.cookie.set(cookie))
         return response
@@ -49,11 +53,26 @@ class Session:
         form = await form_of(request)
         sessions = self._screens.sessions
         if cookie and not is_foreign(request) and sessions.check_csrf(cookie, form.get("csrf", "")):
+            principal = await sessions.principal(cookie)
             await sessions.sign_out(cookie)
-            response = RedirectResponse("/sign-in", 303, PAGE_HEADERS)
+            response: Response = RedirectResponse("/sign-in", 303, PAGE_HEADERS)
+            try:
+                # After the fact: nobody is kept signed in because the audit's disk is full.
+                with self._screens.audit.recording("signout", principal):
+                    pass
+            except HubError as error:
+                response = await self._screens.page(request, broken(refused(error)))
             response.headers.append("set-cookie", sessions.cookie.clear())
             return response
         return RedirectResponse("/", 303, PAGE_HEADERS)
+
+    async def _redeemed(self, token: str) -> str:
+        """A new session's cookie for a link's token. Raises `Unauthenticated`, and `Unavailable` without the audit."""
+        sessions, audit = self._screens.sessions, self._screens.audit
+        audit.ensure_writable()
+        cookie = await sessions.redeem(token)
+        with audit.recording("signin", await sessions.principal(cookie)):
+            return cookie
 
     async def _page(self, request: Request, context: SignIn, status: int = 200) -> Response:
         return await self._screens.page(request, Page("pages/sign_in.html", context, "signin.title", status=status))

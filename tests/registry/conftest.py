@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from hub.audit.recorder import Audit
 from hub.inprocess import InProcess
 from hub.settings import Settings
 from registry.part import part
@@ -23,6 +24,7 @@ class Handed:
     settings: Settings
     api: InProcess
     sessions: ScriptedSessions
+    audit: Audit
 
 
 @pytest.fixture
@@ -38,9 +40,17 @@ def sessions() -> ScriptedSessions:
 
 
 @pytest.fixture
-def pages(tmp_path: Path, scripted: ScriptedHub, sessions: ScriptedSessions) -> Starlette:
+def audit(tmp_path: Path) -> Iterator[Audit]:
+    """Where signing in and out is recorded."""
+    audit = Audit(tmp_path / "audit", "hub-0")
+    yield audit
+    audit.close()
+
+
+@pytest.fixture
+def pages(tmp_path: Path, scripted: ScriptedHub, sessions: ScriptedSessions, audit: Audit) -> Starlette:
     """The registry, mounted as the hub mounts it."""
-    handed = Handed(Settings(home=tmp_path), InProcess(scripted.app()), sessions)
+    handed = Handed(Settings(home=tmp_path), InProcess(scripted.app()), sessions, audit)
     return Starlette(routes=part.routes(handed))
 
 

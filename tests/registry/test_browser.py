@@ -16,6 +16,7 @@ import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
 from starlette.applications import Starlette
 
+from hub.audit.recorder import Audit
 from hub.inprocess import InProcess
 from hub.settings import Settings
 from registry.part import part
@@ -46,7 +47,9 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Generator[Site]:
     """The registry behind uvicorn, in a thread, on a free port."""
     hub, sessions = ScriptedHub(), ScriptedSessions()
-    handed = Handed(Settings(home=tmp_path_factory.mktemp("home")), InProcess(hub.app()), sessions)
+    home = tmp_path_factory.mktemp("home")
+    audit = Audit(home / "audit", "hub-0")
+    handed = Handed(Settings(home=home), InProcess(hub.app()), sessions, audit)
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(Starlette(routes=part.routes(handed)), log_level="error", lifespan="off", ws="none")
     server = uvicorn.Server(config)
@@ -56,6 +59,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Generator[Site]:
     server.should_exit = True
     thread.join(10)
     listener.close()
+    audit.close()
 
 
 @pytest.fixture(scope="module")

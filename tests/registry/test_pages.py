@@ -7,9 +7,12 @@ import re
 from urllib.parse import urlencode
 
 import httpx
+import orjson
 import pytest
 from starlette.applications import Starlette
 
+from hub.audit.chain import segments
+from hub.audit.recorder import Audit
 from tests.support.admin import ScriptedHub, ScriptedSessions
 
 pytestmark = pytest.mark.anyio
@@ -89,6 +92,31 @@ async def test_a_spent_link_is_explained(browser: httpx.AsyncClient) -> None:
 
 
 async def test_signing_out_ends_the_session(browser: httpx.AsyncClient, sessions: ScriptedSessions) -> None:
+    await browser.post("/sign-out", data=CSRF)
+    assert sessions.cookies == set()
+
+
+async def test_signing_in_and_out_is_in_the_audit_and_so_is_a_spent_link(
+    browser: httpx.AsyncClient, audit: Audit
+) -> None:
+    for token in ("link", "link", "gone"):
+        await browser.post("/sign-in", data={"token": token})
+    await browser.post("/sign-out", data=CSRF)
+    lines = [orjson.loads(line) for line in segments(audit.folder)[0].read_bytes().splitlines()[1:]]
+    assert [(one["event"], one["subject"], one["outcome"]) for one in lines] == [
+        ("signin", "person:admin", "ok"),
+        ("signin", "", "denied"),
+        ("signin", "", "denied"),
+        ("signout", "person:admin", "ok"),
+    ]
+
+
+async def test_nobody_signs_in_unrecorded_but_everybody_may_leave(
+    browser: httpx.AsyncClient, sessions: ScriptedSessions, audit: Audit
+) -> None:
+    audit.folder.write_text("in the way of the folder")
+    answer = await browser.post("/sign-in", data={"token": "link"})
+    assert (answer.status_code, "set-cookie" in answer.headers) == (503, False)
     await browser.post("/sign-out", data=CSRF)
     assert sessions.cookies == set()
 
