@@ -18,6 +18,9 @@ from hub.upstream.sse import Event, Reader
 OnMessage = Callable[[Message], Awaitable[None]]
 """Receives what a server sends before its answer: notifications, and requests of its own (legacy)."""
 
+LONGEST_SECONDS = 3600.0
+"""An answer's stream ends after this, whatever the server says meanwhile: signs of life alone are no answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
@@ -90,26 +93,30 @@ async def answer(
 ) -> Incoming:
     """The answer to `identifier` out of a response, what comes before it handed to `on_message`.
 
-    Raises `OutcomeUnknown` when a stream ends without it, `UpstreamTimeout` when it falls silent for too long,
-    `UpstreamError` when the answer is not JSON-RPC.
+    Raises `OutcomeUnknown` when a stream ends without it, `UpstreamTimeout` when it falls silent for too long or
+    goes on without end, `UpstreamError` when the answer is not JSON-RPC.
     """
     if not response.streaming:
         return Incoming(response.status, _answer_of(upstream, response, identifier))
     silent_seconds = (bounds or upstream.bounds).answer_seconds
+    loop = asyncio.get_running_loop()
+    latest = loop.time() + max(silent_seconds, LONGEST_SECONDS)
     try:
         async with asyncio.timeout(silent_seconds) as silence:
             async for events in streamed(upstream, response):
-                silence.reschedule(asyncio.get_running_loop().time() + silent_seconds)
+                silence.reschedule(min(loop.time() + silent_seconds, latest))
                 for event in events:
-                    message = _message(upstream, event.data)
+                    message = readable(event.data)
                     if message is None:
                         continue
-                    if message.is_response and jsonrpc.same_id(message.id, identifier):
+                    if not message.is_response:
+                        await on_message(message)
+                    elif _answers(message, identifier):
                         response.leave()
-                        return Incoming(response.status, message)
-                    await on_message(message)
+                        return Incoming(response.status, _whole(upstream, response.status, message))
     except TimeoutError as error:
-        raise UpstreamTimeout(f"Server {upstream.name!r} fell silent", hint="Raise the server's deadline.") from error
+        what = "fell silent" if loop.time() < latest else "did not come to an end"
+        raise UpstreamTimeout(f"Server {upstream.name!r} {what}", hint="Raise the server's deadline.") from error
     finally:
         response.close()
     raise OutcomeUnknown(
@@ -128,12 +135,28 @@ async def streamed(upstream: Upstream, response: Response) -> AsyncGenerator[lis
         raise type(error)(f"Server {upstream.name!r}: {error.message}", hint=error.hint) from error
 
 
-def _message(upstream: Upstream, data: bytes) -> Message | None:
+def readable(data: bytes) -> Message | None:
     """One message of a stream; noise is skipped, as the reference client does. Empty data primes a stream."""
     try:
-        return jsonrpc.read(data) if data else None
+        message = jsonrpc.read(data) if data else None
     except jsonrpc.NotJson:
         return None
+    params = message.members.get("params") if message is not None else None
+    # Parameters that are no object say nothing that could be relayed.
+    return message if params is None or bytes(params).lstrip()[:1] == b"{" else None
+
+
+def _answers(message: Message, identifier: bytes) -> bool:
+    """Whether a response is the one to `identifier`; an error without id is, since this stream has one request."""
+    if message.id is None or message.id == b"null":
+        return "error" in message.members
+    return jsonrpc.same_id(message.id, identifier)
+
+
+def _whole(upstream: Upstream, status: int, message: Message) -> Message:
+    if "result" not in message.members and "error" not in message.members:
+        raise UpstreamError(f"Server {upstream.name!r} answered HTTP {status} without result or error")
+    return message
 
 
 def _answer_of(upstream: Upstream, response: Response, identifier: bytes) -> Message:
@@ -144,8 +167,7 @@ def _answer_of(upstream: Upstream, response: Response, identifier: bytes) -> Mes
             f"Server {upstream.name!r} answered HTTP {response.status} with something that is not JSON-RPC",
             hint="Is the address that of an MCP endpoint? `entrepot doctor` looks closer.",
         ) from error
-    if "result" not in message.members and "error" not in message.members:
-        raise UpstreamError(f"Server {upstream.name!r} answered HTTP {response.status} without result or error")
+    _whole(upstream, response.status, message)
     if "result" in message.members and not jsonrpc.same_id(message.id, identifier):
         raise UpstreamError(f"Server {upstream.name!r} answered another request than the one it was asked")
     return message

@@ -1,7 +1,8 @@
 """The HTTP+SSE pair of 2024-11-05: one stream that carries everything back, one address to POST to.
 
 The stream has one owner task; requests wait for their answer by id. What a server sends unasked goes to the
-oldest request that is open, since this transport does not say to which it belongs.
+oldest request that is open, since this transport does not say to which it belongs; progress, which does by its
+token, goes to all of them.
 """
 
 from __future__ import annotations
@@ -11,21 +12,22 @@ from urllib.parse import urljoin, urlsplit
 
 from hub.errors import OutcomeUnknown, UpstreamError, UpstreamTimeout
 from hub.upstream import jsonrpc
-from hub.upstream.connection import Incoming, OnMessage, Upstream, streamed
+from hub.upstream.connection import Incoming, OnMessage, Upstream, readable, streamed
 from hub.upstream.http1 import Response
 from hub.upstream.jsonrpc import Message
-from hub.upstream.legacy_http import VERSIONS
+from hub.upstream.legacy_http import VERSIONS, Extra, SessionLost, greeting
 
 
 class SseSession:
     """One session over HTTP+SSE; the same face as `LegacySession`."""
 
-    def __init__(self, upstream: Upstream, stream: Response) -> None:
+    def __init__(self, upstream: Upstream, stream: Response, extra: Extra = ()) -> None:
         self.upstream = upstream
         self.id: bytes | None = None
         self.version = VERSIONS[-1]
         self.result = b"{}"
         self._stream = stream
+        self._headers = [(b"content-type", b"application/json"), *extra]
         self._endpoint: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._open: dict[bytes, tuple[asyncio.Future[Message], OnMessage]] = {}
         self._listener: OnMessage | None = None
@@ -33,12 +35,12 @@ class SseSession:
         self._owner = asyncio.create_task(self._own())
 
     @classmethod
-    async def open(cls, upstream: Upstream, params: bytes, on_message: OnMessage) -> SseSession:
+    async def open(cls, upstream: Upstream, params: bytes, on_message: OnMessage, extra: Extra = ()) -> SseSession:
         """Open the stream, learn the address to POST to, and shake hands."""
-        response = await upstream.send(b"GET", [(b"accept", b"text/event-stream")], b"")
+        response = await upstream.send(b"GET", [(b"accept", b"text/event-stream"), *extra], b"")
         if not response.streaming:
             raise UpstreamError(f"Server {upstream.name!r} offers no event stream (HTTP {response.status})")
-        session = cls(upstream, response)
+        session = cls(upstream, response, extra)
         try:
             async with asyncio.timeout(upstream.bounds.connect_seconds):
                 await asyncio.shield(session._endpoint)
@@ -50,7 +52,7 @@ class SseSession:
                     f"Server {upstream.name!r} refused to initialize: {jsonrpc.failure(incoming.message)[1]}"
                 )
             session.result = bytes(raw)
-            session.version = str(jsonrpc.value(raw).get("protocolVersion", VERSIONS[-1]))
+            session.version = str(greeting(upstream, raw).get("protocolVersion", VERSIONS[-1]))
             await session.notify(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
         except TimeoutError as error:
             await session.close()
@@ -61,7 +63,7 @@ class SseSession:
         return session
 
     async def request(self, identifier: bytes, method: str, body: bytes, on_message: OnMessage) -> Incoming:
-        """POST a request and wait for its answer on the stream."""
+        """POST a request and wait for its answer on the stream. Raises `SessionLost` when the session has ended."""
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._open[identifier] = (future, on_message)
         try:
@@ -90,11 +92,12 @@ class SseSession:
 
     async def _post(self, body: bytes) -> None:
         if self._ended.is_set():
-            raise UpstreamError(f"Server {self.upstream.name!r} closed its event stream")
+            raise SessionLost(f"Server {self.upstream.name!r} closed its event stream")
         path = await asyncio.shield(self._endpoint)
-        headers = [(b"content-type", b"application/json")]
-        response = await self.upstream.send(b"POST", headers, body, path=path)
+        response = await self.upstream.send(b"POST", self._headers, body, path=path)
         response.close()
+        if response.status == 404:
+            raise SessionLost(f"Server {self.upstream.name!r} has forgotten the session")
         if response.status >= 400:
             raise UpstreamError(f"Server {self.upstream.name!r} refused a message with HTTP {response.status}")
 
@@ -123,20 +126,26 @@ class SseSession:
             self._endpoint.set_result(there.path + (f"?{there.query}" if there.query else ""))
 
     async def _deliver(self, data: bytes) -> None:
-        try:
-            message = jsonrpc.read(data)
-        except jsonrpc.NotJson:
+        message = readable(data)
+        if message is None:
             return
         if message.is_response:
-            waiting = self._open.get(message.id or b"")
-            if waiting is not None and not waiting[0].done():
-                waiting[0].set_result(message)
+            self._answered(message)
             return
-        for _, on_message in list(self._open.values())[:1]:
+        waiting = [on_message for _, on_message in self._open.values()]
+        if not waiting and self._listener is not None:
+            waiting = [self._listener]
+        for on_message in waiting if message.method == "notifications/progress" else waiting[:1]:
             await on_message(message)
+
+    def _answered(self, message: Message) -> None:
+        waiting = self._open.get(message.id or b"")
+        if waiting is None or waiting[0].done():
             return
-        if self._listener is not None:
-            await self._listener(message)
+        if "result" in message.members or "error" in message.members:
+            waiting[0].set_result(message)
+        else:
+            waiting[0].set_exception(UpstreamError(f"Server {self.upstream.name!r} answered without result or error"))
 
     def _fail(self, error: UpstreamError) -> None:
         for future, _ in self._open.values():

@@ -49,6 +49,8 @@ async def survey(address: Address, wanted: Wanted, bounds: Bounds) -> Survey:
     upstream = Upstream(urlsplit(address.url).netloc.rpartition("@")[2], address, "", bounds)
     try:
         return await _survey(upstream, wanted)
+    except (jsonrpc.NotJson, KeyError) as error:
+        raise UpstreamError(f"Server {upstream.name!r} answered with what is not of the protocol's form") from error
     finally:
         upstream.close()
 
@@ -110,7 +112,8 @@ async def _discover(upstream: Upstream) -> Facts | None:
     if raw is None:
         return None
     told = jsonrpc.mapping(jsonrpc.value(raw))
-    if VERSION not in (told.get("supportedVersions") or []):
+    supported = told.get("supportedVersions")
+    if not isinstance(supported, list) or VERSION not in supported:
         return None
     return Facts(
         capabilities=jsonrpc.mapping(told.get("capabilities")),
