@@ -18,6 +18,7 @@ from starlette.routing import Route
 from agents.manifest import Manifest, parse
 from agents.runs.records import Records, shown_agent, shown_run
 from agents.runs.service import RunService
+from agents.wire.face import read_body
 from agents.wire.hub import HubAdmin
 from agents.wire.shapes import mapping
 from hub.errors import BadRequest, HubError
@@ -50,7 +51,7 @@ class Rest:
         return JSONResponse({"ready": True})
 
     async def _put(self, request: Request) -> Response:
-        body = await request.body()
+        body = await read_body(request.receive)
         manifest, enabled = read_agent(body)
         name: str = request.path_params["name"]
         if manifest.name != name:

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from hub.admin_api.admit import admit
 from hub.admin_api.problem import problem
 from hub.admin_api.services import Services
 from hub.catalog import manifest
@@ -86,7 +87,7 @@ async def _serve(endpoint: Endpoint, services: Services, request: Request) -> Re
         principal = request.scope.get("principal")
         if not isinstance(principal, Principal):
             raise Unauthenticated("This needs a key.", hint="Make one with: entrepot tokens create NAME --scope admin")
-        _admit(endpoint, services, principal, trace)
+        admit(services.admission, services.audit, principal, endpoint.action, operation=endpoint.name, trace=trace)
         asked = Asked(
             principal,
             {name: str(value) for name, value in request.path_params.items()},
@@ -108,14 +109,6 @@ async def _serve(endpoint: Endpoint, services: Services, request: Request) -> Re
     dry = endpoint.dry_status and getattr(asked.query, "dry_run", False)
     status = endpoint.dry_status if dry else endpoint.status
     return Response(orjson.dumps(content), status, headers, "application/json")
-
-
-def _admit(endpoint: Endpoint, services: Services, principal: Principal, trace: str) -> None:
-    """Raise `Forbidden` when the principal may not, and record that; what may be done is recorded by its handler."""
-    if services.admission.decide(principal, endpoint.action).allow:
-        return
-    with services.audit.recording("admin:denied", principal, target=endpoint.name, trace=trace):
-        services.admission.require(principal, endpoint.action)
 
 
 async def _body(endpoint: Endpoint, services: Services, request: Request) -> Any:

@@ -9,13 +9,7 @@ import anyio
 import httpx
 import orjson
 import pytest
-from starlette.applications import Starlette
 
-from agents.part import part
-from hub.db.engine import Database
-from hub.identity.principal import LOCAL_ADMINISTRATOR, OPEN_CALLER
-from hub.inprocess import InProcess
-from hub.settings import Settings
 from tests.agents.conftest import CALLER_TOLD, Running, modern
 from tests.agents.support.hub import ScriptedHub, completion
 
@@ -261,37 +255,3 @@ async def test_agents_that_call_agents_stop_at_the_third(agents: Running, hub: S
     runs = agents.worker.records.latest("helper")
     assert sorted(run.depth for run in runs) == [0, 1, 2]
     assert {run.on_behalf_of or run.subject for run in runs} == {"key:anna"}
-
-
-async def test_the_hub_shows_agents_runs_and_steps_to_those_who_may_look(agents: Running, hub: ScriptedHub) -> None:
-    async def model(body: dict[str, Any]) -> dict[str, Any]:
-        return completion("Hello.")
-
-    hub.model = model
-    await put(agents, tools=[])
-    settings = agents.settings
-    database = Database(settings.database)
-
-    class Context:
-        def __init__(self) -> None:
-            self.settings: Settings = settings
-            self.database: Database = database
-
-    face = InProcess(Starlette(routes=part.routes(Context())))
-    with anyio.fail_after(30):
-        await agents.ask("helper", {"question": "go"})
-        listed = (await face.request(LOCAL_ADMINISTRATOR, "GET", "/api/v1/agents")).json()
-        runs = (await face.request(LOCAL_ADMINISTRATOR, "GET", "/api/v1/runs?agent=helper")).json()
-        run = (await face.request(LOCAL_ADMINISTRATOR, "GET", f"/api/v1/runs/{runs['runs'][0]['id']}")).json()
-        refused = await face.request(OPEN_CALLER, "GET", "/api/v1/agents")
-        changed = await face.request(LOCAL_ADMINISTRATOR, "PUT", "/api/v1/agents/helper", HELPER | {"title": "New"})
-        gone = await face.request(LOCAL_ADMINISTRATOR, "DELETE", "/api/v1/agents/helper")
-        absent = await face.request(LOCAL_ADMINISTRATOR, "GET", "/api/v1/agents/helper")
-    database.close()
-    assert [agent["name"] for agent in listed["agents"]] == ["helper", "librarian", "operator"]
-    assert run["usage"] == {"steps": 1, "input_tokens": 50, "output_tokens": 10}
-    assert [(step["number"], step["kind"], step["outcome"]) for step in run["steps"]] == [
-        (0, "tools", "ok"),
-        (1, "model", "ok"),
-    ]
-    assert (refused.status, changed.json()["title"], gone.status, absent.status) == (403, "New", 204, 404)
