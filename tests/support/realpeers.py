@@ -54,8 +54,9 @@ def old_sdk() -> Path:
         if (home / ".complete").exists():
             return python
         need_registry("pypi")
-        _run([sys.executable, "-m", "venv", "--clear", str(home)])
-        _run([str(python), "-m", "pip", "install", "-q", "--only-binary", ":all:", OLD_SDK])
+        _run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(home)])
+        uv = Path(sys.executable).with_name("uv")
+        _run([str(uv), "pip", "install", "-q", "--no-build", "--python", str(python), OLD_SDK])
         (home / ".complete").touch()
     return python
 
