@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from msgspec import Raw
 
-from hub.catalog.snapshot import Server, Target
+from hub.catalog.snapshot import Server, Snapshot, Target
 from hub.catalog.watcher import Changes
 from hub.errors import HubError, InvalidParams, UpstreamError
+from hub.gateway.bridged import BridgedSessions
 from hub.gateway.calls import Call, Emit, Outcome
 from hub.gateway.seals import Seals
-from hub.gateway.sessions import UpstreamSession, open_session
+from hub.gateway.sessions import own_headers
 from hub.gateway.wire import RELAYED_STATUS
 from hub.upstream import jsonrpc
 from hub.upstream.connection import Incoming
 from hub.upstream.jsonrpc import Fragments, Message
-from hub.upstream.legacy_http import VERSIONS as LEGACY_VERSIONS
-from hub.upstream.legacy_http import SessionLost
 from hub.upstream.modern_http import META, NAME_KEYS, ModernChannel, envelope, header_value
 from hub.upstream.pool import Pool
 
@@ -37,10 +35,13 @@ CALLER = "dev.entrepot/caller"
 MOST_ROUNDS = 10
 """Rounds of questions within one call; the reference client's limit."""
 
-MOST_BRIDGED = 2000
-"""Sessions with legacy servers held for modern clients; the least used goes first."""
+GRACE_SECONDS = 2.0
+"""How long a server that was told of a cancellation may still answer; then the call ends without it."""
+
+CANCELLED = -32800
 
 CACHEABLE = {"resources/read"}
+PROGRESS = "notifications/progress"
 MODERN_ONLY = ("resultType", "ttlMs", "cacheScope")
 
 
@@ -51,21 +52,32 @@ class Bridge:
         self._pool = pool
         self._seals = seals
         self._changes = changes
-        self._bridged: OrderedDict[tuple[str, str, str], UpstreamSession] = OrderedDict()
-        self._opening: dict[tuple[str, str, str], asyncio.Lock] = {}
+        self._bridged = BridgedSessions(pool, asyncio.get_running_loop().time)
         self._counter = itertools.count(1)
         self._tasks: set[asyncio.Future[None]] = set()
 
     async def send(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
-        """The server's answer, in the client's era and under the client's id."""
+        """The server's answer, in the client's era and under the client's id.
+
+        Raises `UpstreamError` naming the server for an answer that is not of the protocol's form: what the client
+        sent was read before.
+        """
         era = server.era_for(call.era)
-        if era == "modern":
-            return await (
-                self._modern(call, server, target, emit) if call.era == era else self._down(call, server, target, emit)
-            )
-        return await (
-            self._legacy(call, server, target, emit) if call.era == era else self._up(call, server, target, emit)
-        )
+        try:
+            if era == "modern":
+                relay = self._modern if call.era == era else self._down
+            else:
+                relay = self._legacy if call.era == era else self._up
+            return await relay(call, server, target, emit)
+        except (jsonrpc.NotJson, KeyError) as error:
+            raise UpstreamError(
+                f"Server {server.name!r} answered with what is not of the protocol's form",
+                hint="Its operator has to look at what it sends.",
+            ) from error
+
+    def sweep(self, snapshot: Snapshot) -> None:
+        """End the sessions held for modern clients that are idle, or whose server was changed or removed."""
+        self._bridged.sweep(snapshot)
 
     async def _modern(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
         """Modern on both sides: a POST is isolated, so ids and progress tokens pass as they are."""
@@ -117,6 +129,8 @@ class Bridge:
 
         async def on_message(message: Message) -> None:
             if not message.is_request:
+                if message.method == PROGRESS and not _is_progress(message, call.meta.get("progressToken")):
+                    return
                 if not self._changes.heard(server.name, message.method):
                     await emit(message.raw)
                 return
@@ -128,17 +142,38 @@ class Bridge:
 
             await emit(session.question(message, answered))
 
+        task = asyncio.current_task()
+        ending: asyncio.TimerHandle | None = None
+        ended = False
+
+        def end() -> None:
+            nonlocal ended
+            if task is not None:
+                ended = True
+                task.cancel()
+
         def cancel(notice: Message) -> None:
+            nonlocal ending
+            if ending is not None:
+                return
             upstream = session.upstreams.get(server.name)
             if upstream is not None:
                 self._later(upstream.notify(notice.raw))
+            ending = asyncio.get_running_loop().call_later(GRACE_SECONDS, end)
 
         session.running[call.identifier] = cancel
         try:
             body = jsonrpc.request(call.identifier, call.method, params)
             incoming = await session.request(self._pool, server, call.identifier, call.method, body, on_message)
+        except asyncio.CancelledError:
+            # The hub's own end of the call, or somebody else's of this task.
+            if not ended or task is None or task.uncancel() > 0:
+                raise
+            return _withdrawn(call)
         finally:
             session.running.pop(call.identifier, None)
+            if ending is not None:
+                ending.cancel()
         failed = _failed(call.identifier, incoming)
         if failed is not None:
             return failed
@@ -161,7 +196,8 @@ class Bridge:
         params["_meta"] = Raw(orjson.dumps(meta))
         set_caller(params, call, server)
         upstream = self._pool.upstream(server.name, server.address, server.digest)
-        channel = ModernChannel(upstream, target.name if call.method in NAME_KEYS else None, _mirrored(target, params))
+        headers = (*_mirrored(target, params), *own_headers(server, call.principal.subject))
+        channel = ModernChannel(upstream, target.name if call.method in NAME_KEYS else None, headers)
 
         async def on_message(message: Message) -> None:
             await emit(message.raw)
@@ -171,8 +207,8 @@ class Bridge:
 
         def cancel(_notice: Message) -> None:
             nonlocal cancelled
-            cancelled = True
-            if task is not None:
+            if not cancelled and task is not None:
+                cancelled = True
                 task.cancel()
 
         session.running[call.identifier] = cancel
@@ -192,12 +228,9 @@ class Bridge:
                 if "requestState" in result:
                     params["requestState"] = result["requestState"]
         except asyncio.CancelledError:
-            if not cancelled:
+            if not cancelled or task is None or task.uncancel() > 0:
                 raise
-            # The client withdrew the request: it expects no answer, but its stream has to end.
-            if task is not None:
-                task.uncancel()
-            return Outcome(200, jsonrpc.error(call.identifier, -32800, "Request cancelled"), "cancelled")
+            return _withdrawn(call)
         finally:
             session.running.pop(call.identifier, None)
         raise UpstreamError(f"Server {server.name!r} asks without end")
@@ -227,9 +260,10 @@ class Bridge:
         meta: dict[str, Any] = {
             name: value for name, value in call.meta.items() if not name.startswith(META) and name != "progressToken"
         }
+        own_token = f"hub-{identifier.decode()}"
         if token is not None:
             # Requests of many clients share this session, so tokens need a space of their own.
-            meta["progressToken"] = f"hub-{identifier.decode()}"
+            meta["progressToken"] = own_token
         params["_meta"] = Raw(orjson.dumps(meta))
         set_caller(params, call, server)
         body = jsonrpc.request(identifier, call.method, params)
@@ -240,14 +274,16 @@ class Bridge:
                 if session is not None:
                     refused = jsonrpc.error(message.id, -32601, "The client behind this session cannot be asked")
                     await session.notify(refused)
-            elif message.method == "notifications/progress" and token is not None:
+            elif message.method == PROGRESS:
+                if token is None or not _is_progress(message, own_token):
+                    return
                 told = message.params() | {"progressToken": Raw(orjson.dumps(token))}
                 await emit(jsonrpc.notification(message.method, told))
             else:
                 self._changes.heard(server.name, message.method)
 
         try:
-            incoming = await self._bridged_request(key, server, identifier, call.method, body, on_message)
+            incoming = await self._bridged.request(key, server, identifier, call.method, body, on_message)
         except asyncio.CancelledError:
             session = self._bridged.get(key)
             if session is not None:
@@ -264,39 +300,6 @@ class Bridge:
             added |= {"ttlMs": b"0", "cacheScope": b'"private"'}
         return Outcome(200, jsonrpc.result(call.identifier, jsonrpc.write(result | added)), verdict)
 
-    async def _bridged_request(
-        self, key: tuple[str, str, str], server: Server, identifier: bytes, method: str, body: bytes, on_message: Any
-    ) -> Incoming:
-        session = await self._bridged_session(key, server, on_message)
-        try:
-            return await session.request(identifier, method, body, on_message)
-        except SessionLost:
-            if self._bridged.get(key) is session:
-                del self._bridged[key]
-        session = await self._bridged_session(key, server, on_message)
-        return await session.request(identifier, method, body, on_message)
-
-    async def _bridged_session(self, key: tuple[str, str, str], server: Server, on_message: Any) -> UpstreamSession:
-        known = self._bridged.get(key)
-        if known is not None:
-            self._bridged.move_to_end(key)
-            return known
-        async with self._opening.setdefault(key, asyncio.Lock()):
-            known = self._bridged.get(key)
-            if known is None:
-                hello = {
-                    "protocolVersion": LEGACY_VERSIONS[0],
-                    "capabilities": {},
-                    "clientInfo": {"name": "entrepot", "version": "0.1.0"},
-                }
-                known = await open_session(self._pool, server, orjson.dumps(hello), on_message, key[2])
-                self._bridged[key] = known
-                if len(self._bridged) > MOST_BRIDGED:
-                    _, oldest = self._bridged.popitem(last=False)
-                    self._later(oldest.close())
-        self._opening.pop(key, None)
-        return known
-
     def _later(self, work: Any) -> None:
         """Tell a server something that nobody waits for."""
         task = asyncio.ensure_future(_quietly(work))
@@ -305,12 +308,7 @@ class Bridge:
 
     async def close(self) -> None:
         """End the sessions held for modern clients, without waiting long."""
-        sessions, self._bridged = list(self._bridged.values()), OrderedDict()
-        try:
-            async with asyncio.timeout(5):
-                await asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
-        except TimeoutError:
-            return
+        await self._bridged.close()
 
 
 async def _quietly(work: Any) -> None:
@@ -356,15 +354,17 @@ def set_caller(params: Fragments, call: Call, server: Server) -> None:
 
 def _param_headers(call: Call, server: Server) -> tuple[tuple[bytes, bytes], ...]:
     """Mirrored arguments travel on as they came; a runner's child learns whose call it is, for isolation."""
-    headers = tuple(call.param_headers.items())
-    return (*headers, (b"x-entrepot-principal", call.principal.subject.encode())) if server.address.socket else headers
+    return (*call.param_headers.items(), *own_headers(server, call.principal.subject))
 
 
 def _mirrored(target: Target, params: Fragments) -> tuple[tuple[bytes, bytes], ...]:
     """The `Mcp-Param-*` headers of a call that came without them (SEP-2243)."""
     if not target.param_headers or "arguments" not in params:
         return ()
-    arguments = jsonrpc.value(params["arguments"])
+    try:
+        arguments = jsonrpc.value(params["arguments"])
+    except jsonrpc.NotJson as error:
+        raise InvalidParams("params.arguments cannot be read") from error
     headers: list[tuple[bytes, bytes]] = []
     for name, path in target.param_headers:
         found: Any = arguments
@@ -380,6 +380,20 @@ def param_value(found: object) -> bytes:
     if isinstance(found, bool):
         return b"true" if found else b"false"
     return header_value(str(found))
+
+
+def _is_progress(message: Message, token: object) -> bool:
+    """Whether a progress notification carries this token: where requests share a stream, others' come by too."""
+    try:
+        told = message.params().get("progressToken")
+        return told is not None and token is not None and jsonrpc.value(told) == token
+    except jsonrpc.NotJson:
+        return False
+
+
+def _withdrawn(call: Call) -> Outcome:
+    """The end of a call that its client cancelled: it expects no answer, but its stream has to end."""
+    return Outcome(200, jsonrpc.error(call.identifier, CANCELLED, "Request cancelled"), "cancelled")
 
 
 def _failed(identifier: bytes, incoming: Incoming) -> Outcome | None:

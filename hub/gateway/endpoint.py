@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 
+from starlette.types import Message as ASGIMessage
 from starlette.types import Receive, Scope, Send
 
 from hub.errors import BadRequest, HubError, NotFound, Unauthenticated
@@ -46,20 +47,34 @@ class McpEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP request."""
+        started = False
+
+        async def noted(event: ASGIMessage) -> None:
+            nonlocal started
+            started = True
+            await send(event)
+
         try:
-            await self._serve(scope, receive, send)
+            await self._serve(scope, receive, noted)
         except ClientGone:
             return
         except HubError as error:
+            if started:
+                return
             await respond(
                 send, error.status if error.status in (404, 406, 415) else ladder_status(error), refusal(None, error)
             )
         except jsonrpc.NotJson as error:
+            if started:
+                return
             await respond(send, 400, refusal(None, BadRequest(f"A part of the message is not JSON: {error}")))
         except Exception as error:
             # The last wall: a fault of ours is one caller's 500, never a dead worker.
             reference = new_id("err_")
             log.exception("unexpected error %s", reference)
+            if started:
+                # An answer is under way: the server below closes the connection, which says that it broke off.
+                return
             fault = HubError(
                 f"The hub failed ({type(error).__name__})", hint=f"Its log has the cause under {reference}."
             )

@@ -26,6 +26,8 @@ SINGLE = frozenset({b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-s
 
 PARAM = b"mcp-param-"
 MOST_PARAM_HEADERS = 64
+LONGEST_PARAM_HEADER = 8192
+"""Bytes of one mirrored value: the bound of common servers and proxies for a header line."""
 
 
 @dataclass(slots=True)
@@ -68,7 +70,9 @@ class Head:
             elif name.startswith(PARAM):
                 if name in head.params:
                     head.repeated = name
-                head.params[name] = value.strip(b" \t")
+                if len(head.params) <= MOST_PARAM_HEADERS:
+                    # One beyond the bound is kept, to be refused.
+                    head.params[name] = value.strip(b" \t")
         return head
 
 
@@ -106,6 +110,8 @@ def climb(head: Head, message: Message) -> Modern:
     """The rungs between the envelope and dispatch. Raises the error of the first that fails."""
     if head.repeated:
         raise HeaderMismatch(f"The header {head.repeated.decode('latin-1')} was sent more than once")
+    if head.params:
+        _check_bounds(head.params)
     params = _params(message)
     meta = jsonrpc.mapping(jsonrpc.value(params["_meta"])) if "_meta" in params else {}
     version = meta.get(META + "protocolVersion")
@@ -125,6 +131,14 @@ def climb(head: Head, message: Message) -> Modern:
             data={"supported": [MODERN_VERSION], "requested": version[:40]},
         )
     return Modern(params, meta, name)
+
+
+def _check_bounds(params: Mapping[bytes, bytes]) -> None:
+    if len(params) > MOST_PARAM_HEADERS:
+        raise HeaderMismatch(f"There are more than {MOST_PARAM_HEADERS} Mcp-Param headers")
+    for header, value in params.items():
+        if len(value) > LONGEST_PARAM_HEADER:
+            raise HeaderMismatch(f"The header {header.decode('latin-1')} is longer than {LONGEST_PARAM_HEADER} bytes")
 
 
 def check_param_headers(head: Head, mirrored: Iterable[tuple[str, tuple[str, ...]]], params: Fragments) -> None:

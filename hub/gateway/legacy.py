@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -22,7 +23,7 @@ from hub.errors import BadRequest, HubError, InvalidParams, NotFound
 from hub.gateway.calls import VERBS, Call, Calls
 from hub.gateway.eras import LEGACY, Head, UnknownMethod
 from hub.gateway.listing import LISTS, Listing
-from hub.gateway.sessions import Session, Sessions
+from hub.gateway.sessions import Session, Sessions, UpstreamSession
 from hub.gateway.subscriptions import LIST_CHANGED
 from hub.gateway.wire import STREAM_HEADERS, Reply, accepted, refusal, respond
 from hub.identity.principal import Principal
@@ -79,7 +80,9 @@ class LegacyFace:
             return
         headers = [(b"mcp-session-id", session.id.encode())]
         if message.is_response:
-            await session.answered(message)
+            with contextlib.suppress(HubError):
+                # Whether its server still takes the answer is no fault of the client's.
+                await session.answered(message)
             await accepted(send, headers)
             return
         if message.id is None:
@@ -116,6 +119,7 @@ class LegacyFace:
                 pass
         finally:
             session.listening = False
+            self._sessions.touch(session)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -203,7 +207,7 @@ class LegacyFace:
 
     async def _set_level(self, session: Session, params: Fragments) -> None:
         level: Any = jsonrpc.value(params["level"]) if "level" in params else None
-        if level not in LOG_LEVELS:
+        if not isinstance(level, str) or level not in LOG_LEVELS:
             raise InvalidParams(f"level must be one of {', '.join(sorted(LOG_LEVELS))}")
         session.log_level = level
         body = b'{"jsonrpc":"2.0","id":"level","method":"logging/setLevel","params":{"level":%b}}' % orjson.dumps(level)
@@ -211,20 +215,21 @@ class LegacyFace:
         async def ignore(_message: Message) -> None:
             """Nothing is told before the answer to this."""
 
-        for upstream in list(session.upstreams.values()):
+        for upstream in session.current(self._snapshots.current):
             with contextlib.suppress(HubError):
                 await upstream.request(b'"level"', "logging/setLevel", body, ignore)
 
     async def _notified(self, session: Session, message: Message) -> None:
         if message.method == "notifications/cancelled":
-            withdrawn = message.params().get("requestId") if "params" in message.members else None
-            cancel = session.running.get(bytes(withdrawn)) if withdrawn is not None else None
-            if cancel is not None:
-                cancel(message)
+            with contextlib.suppress(jsonrpc.NotJson):
+                withdrawn = message.params().get("requestId")
+                cancel = session.running.get(bytes(withdrawn)) if withdrawn is not None else None
+                if cancel is not None:
+                    cancel(message)
             return
         if message.method == "notifications/initialized":
             return
-        for upstream in list(session.upstreams.values()):
+        for upstream in session.current(self._snapshots.current):
             with contextlib.suppress(HubError):
                 await upstream.notify(message.raw)
 
@@ -247,28 +252,37 @@ class LegacyFace:
 
     async def _follow(self, session: Session) -> None:
         """Hand on what every server of this session says on its own stream, also of those joined later."""
-        followed: dict[object, asyncio.Task[None]] = {}
+        followed: dict[UpstreamSession, asyncio.Task[None]] = {}
         try:
             while True:
                 session.opened.clear()
+                for gone in followed.keys() - set(session.upstreams.values()):
+                    followed.pop(gone).cancel()
                 for name, upstream in session.upstreams.items():
                     if upstream not in followed:
-                        followed[upstream] = asyncio.create_task(self._hand_on(session, name, upstream.listen))
+                        followed[upstream] = asyncio.create_task(self._hand_on(session, name, upstream))
                 await session.opened.wait()
         finally:
             for task in followed.values():
                 task.cancel()
 
-    async def _hand_on(self, session: Session, server: str, listen: Callable[..., Awaitable[bool]]) -> None:
+    async def _hand_on(self, session: Session, server: str, upstream: UpstreamSession) -> None:
         async def on_message(message: Message) -> None:
-            if not message.is_response and not self._changes.heard(server, message.method):
+            if message.is_request:
+                session.tell(session.question(message, partial(_answer_back, upstream, message.id or b"null")))
+            elif not self._changes.heard(server, message.method):
                 session.tell(message.raw)
 
         while True:
             with contextlib.suppress(HubError):
-                if not await listen(on_message):
+                if not await upstream.listen(on_message):
                     return
             await asyncio.sleep(FOLLOW_PAUSE)
+
+
+async def _answer_back(upstream: UpstreamSession, identifier: bytes, response: Message) -> None:
+    """The client's answer to a server's question, under the id that the server gave it."""
+    await upstream.notify(jsonrpc.write(response.members | {"id": identifier}))
 
 
 def _concerns(view: View, servers: frozenset[str]) -> bool:

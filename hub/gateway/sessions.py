@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-from hub.catalog.snapshot import Server
+from hub.catalog.publisher import Snapshots
+from hub.catalog.snapshot import Server, Snapshot
 from hub.errors import HubError, TooMany, Unavailable
 from hub.ids import new_id
 from hub.upstream import jsonrpc
@@ -28,6 +29,12 @@ IDLE_SECONDS = 1800.0
 
 MOST_SESSIONS = 20_000
 """A session without upstreams costs about 3 KiB."""
+
+MOST_OF_ONE = 1_000
+"""Sessions of one principal: a client that never says good-bye must not take everybody's places."""
+
+SWEEP_SECONDS = 60.0
+"""Between looks for sessions that nobody uses any more."""
 
 ASK_SECONDS = 600.0
 """How long a person may take to answer a server's question."""
@@ -59,22 +66,38 @@ class Session:
         self.running: dict[bytes, Callable[[Message], None]] = {}
         """By the id of a request under way: what a cancellation of it does."""
         self.opened = asyncio.Event()
-        """Set when an upstream session was opened, for the GET stream that follows them all."""
+        """Set when an upstream session was opened or lost, for the GET stream that follows them all."""
         self.waiting: asyncio.Queue[bytes] = asyncio.Queue(MOST_WAITING)
         self.listening = False
         self._questions: dict[bytes, Callable[[Message], Any]] = {}
         self._asked = 0
         self._locks: dict[str, asyncio.Lock] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def attached(self) -> bool:
+        """Whether it has anything open at servers."""
+        return bool(self.upstreams or self._closing)
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for something on it."""
+        return self.listening or bool(self.running)
 
     async def upstream(self, pool: Pool, server: Server, on_message: OnMessage) -> UpstreamSession:
-        """This client's session with a server, opened at first use with the client's own handshake."""
+        """This client's session with a server, opened at first use with the client's own handshake.
+
+        One that was opened under another registration is given up: it leads to the old address.
+        """
         known = self.upstreams.get(server.name)
-        if known is not None:
+        if known is not None and known.upstream.digest == server.digest:
             return known
         async with self._locks.setdefault(server.name, asyncio.Lock()):
             known = self.upstreams.get(server.name)
-            if known is not None:
+            if known is not None and known.upstream.digest == server.digest:
                 return known
+            if known is not None:
+                self.retire(server.name, known)
             fresh = await open_session(pool, server, self.params, on_message, self.subject)
             self.upstreams[server.name] = fresh
             if self.log_level and "logging" in server.capabilities.get("legacy", {}):
@@ -91,14 +114,32 @@ class Session:
         try:
             return await upstream.request(identifier, method, body, on_message)
         except SessionLost:
-            self.forget(server.name, upstream)
+            self.retire(server.name, upstream)
         upstream = await self.upstream(pool, server, on_message)
         return await upstream.request(identifier, method, body, on_message)
 
     def forget(self, server: str, lost: UpstreamSession) -> None:
-        """An upstream session that is no more."""
+        """An upstream session that is not to be used any more."""
         if self.upstreams.get(server) is lost:
             del self.upstreams[server]
+            self.opened.set()
+
+    def retire(self, server: str, old: UpstreamSession) -> None:
+        """Forget an upstream session, and end it without anybody waiting."""
+        self.forget(server, old)
+        task = asyncio.create_task(_ended(old))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def current(self, snapshot: Snapshot) -> list[UpstreamSession]:
+        """The upstream sessions whose registration still holds."""
+        return [session for name, session in self.upstreams.items() if _holds(snapshot, name, session)]
+
+    def keep_current(self, snapshot: Snapshot) -> None:
+        """Retire the upstream sessions whose server was changed or removed."""
+        for name, session in list(self.upstreams.items()):
+            if not _holds(snapshot, name, session):
+                self.retire(name, session)
 
     def question(self, message: Message, answered: Callable[[Message], Any]) -> bytes:
         """A server's request as the client is to see it. `answered` gets the client's response, under that id."""
@@ -150,7 +191,24 @@ class Session:
     async def close(self) -> None:
         """End the upstream sessions."""
         upstreams, self.upstreams = list(self.upstreams.values()), {}
-        await asyncio.gather(*(upstream.close() for upstream in upstreams), return_exceptions=True)
+        await asyncio.gather(*(upstream.close() for upstream in upstreams), *self._closing, return_exceptions=True)
+
+
+def _holds(snapshot: Snapshot, name: str, session: UpstreamSession) -> bool:
+    server = snapshot.servers.get(name)
+    return server is not None and server.digest == session.upstream.digest
+
+
+async def _ended(session: UpstreamSession) -> None:
+    try:
+        await session.close()
+    except HubError:
+        return
+
+
+def own_headers(server: Server, subject: str) -> tuple[tuple[bytes, bytes], ...]:
+    """What goes with every request to a child of the runner's, and to nobody else: whose it is, for isolation."""
+    return ((b"x-entrepot-principal", subject.encode()),) if server.address.socket else ()
 
 
 async def open_session(
@@ -158,10 +216,8 @@ async def open_session(
 ) -> UpstreamSession:
     """A handshake with a server over its transport."""
     upstream = pool.upstream(server.name, server.address, server.digest)
-    if server.address.transport == "sse":
-        return await SseSession.open(upstream, params, on_message)
-    extra = ((b"x-entrepot-principal", subject.encode()),) if server.address.socket else ()
-    return await LegacySession.open(upstream, params, on_message, extra)
+    transport = SseSession if server.address.transport == "sse" else LegacySession
+    return await transport.open(upstream, params, on_message, own_headers(server, subject))
 
 
 class Sessions:
@@ -171,21 +227,27 @@ class Sessions:
         self._clock = clock
         self._worker = worker
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._of: dict[str, OrderedDict[str, Session]] = {}
+        """The same by subject."""
         self._closing: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def create(self, subject: str, view_key: str, version: str, params: bytes) -> Session:
-        """A session after a good handshake. Raises `TooMany` when every place is taken by a busy one."""
-        self.sweep()
-        if len(self._sessions) >= MOST_SESSIONS:
-            oldest = next(iter(self._sessions.values()))
-            if oldest.running or oldest.listening:
-                raise TooMany("Too many sessions are open", hint="Close sessions that are no longer used.")
-            self._drop(oldest)
+        """A session after a good handshake; where there is no place for it, the longest idle one goes.
+
+        Raises `TooMany` when every place is taken by a busy one: the principal's own, then everybody's.
+        """
+        own = self._of.get(subject, OrderedDict[str, Session]())
+        for places, most in ((own, MOST_OF_ONE), (self._sessions, MOST_SESSIONS)):
+            if len(places) >= most:
+                idle = next((session for session in places.values() if not session.busy), None)
+                if idle is None:
+                    raise TooMany("Too many sessions are open", hint="Close sessions that are no longer used.")
+                self._drop(idle)
         session = Session(f"{self._worker}.{new_id(bits=160)}", subject, view_key, version, params, self._clock())
-        self._sessions[session.id] = session
+        self._sessions[session.id] = self._of.setdefault(subject, OrderedDict())[session.id] = session
         return session
 
     def find(self, identifier: str, subject: str, view_key: str) -> Session | None:
@@ -193,9 +255,15 @@ class Sessions:
         session = self._sessions.get(identifier)
         if session is None or session.subject != subject or session.view_key != view_key:
             return None
-        session.used = self._clock()
-        self._sessions.move_to_end(identifier)
+        self.touch(session)
         return session
+
+    def touch(self, session: Session) -> None:
+        """A session that is in use now."""
+        if session.id in self._sessions:
+            session.used = self._clock()
+            self._sessions.move_to_end(session.id)
+            self._of[session.subject].move_to_end(session.id)
 
     def sweep(self) -> None:
         """Drop sessions that were silent for too long."""
@@ -203,8 +271,18 @@ class Sessions:
         for session in list(self._sessions.values()):
             if session.used > oldest:
                 return
-            if not session.running and not session.listening:
+            if not session.busy:
                 self._drop(session)
+
+    async def sweep_forever(self, snapshots: Snapshots, *beside: Callable[[Snapshot], None]) -> None:
+        """Every minute, drop what nobody uses and what a changed registration left behind; then do what is `beside`."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self.sweep()
+            for session in self._sessions.values():
+                session.keep_current(snapshots.current)
+            for sweep in beside:
+                sweep(snapshots.current)
 
     def drop(self, session: Session) -> None:
         """The client said good-bye."""
@@ -212,7 +290,12 @@ class Sessions:
 
     def _drop(self, session: Session) -> None:
         self._sessions.pop(session.id, None)
-        if session.upstreams:
+        own = self._of.get(session.subject)
+        if own is not None:
+            own.pop(session.id, None)
+            if not own:
+                del self._of[session.subject]
+        if session.attached:
             task = asyncio.create_task(session.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
@@ -226,3 +309,4 @@ class Sessions:
             return
         finally:
             self._sessions.clear()
+            self._of.clear()

@@ -19,6 +19,7 @@ from hub.catalog.snapshot import Snapshot, View
 from hub.errors import HubError, InvalidParams
 from hub.gateway.calls import Emit, resource
 from hub.gateway.listing import Listing
+from hub.gateway.sessions import own_headers
 from hub.identity.principal import Principal
 from hub.policy.admission import Admission
 from hub.upstream import jsonrpc
@@ -67,7 +68,7 @@ class Subscriptions:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._list_changes(subscription, view.key, honoured, tag, emit))
             for server, pairs in followed.items():
-                group.create_task(self._updates(server, pairs, tag, emit))
+                group.create_task(self._updates(principal, server, pairs, tag, emit))
 
     async def _list_changes(
         self, subscription: Subscription, key: str, honoured: dict[str, Any], tag: Raw, emit: Emit
@@ -100,7 +101,9 @@ class Subscriptions:
                 followed[target.server].append((str(uri), target.name))  # pyright: ignore[reportUnknownArgumentType]
         return dict(followed)
 
-    async def _updates(self, server_name: str, pairs: list[tuple[str, str]], tag: Raw, emit: Emit) -> None:
+    async def _updates(
+        self, principal: Principal, server_name: str, pairs: list[tuple[str, str]], tag: Raw, emit: Emit
+    ) -> None:
         """Follow one server's resources; a broken stream is opened again."""
         exposed = {orjson.dumps(name): uri for uri, name in pairs}
 
@@ -121,7 +124,7 @@ class Subscriptions:
             bounds = Bounds(upstream.bounds.connect_seconds, LISTEN_SECONDS, upstream.bounds.answer_bytes)
             params = {"notifications": orjson.dumps(wanted), "_meta": orjson.dumps(envelope({}))}
             body = jsonrpc.request(b'"follow"', "subscriptions/listen", params)
-            channel = ModernChannel(upstream, bounds=bounds)
+            channel = ModernChannel(upstream, None, own_headers(server, principal.subject), bounds)
             with contextlib.suppress(HubError):
                 await channel.request(b'"follow"', "subscriptions/listen", body, on_message)
             await asyncio.sleep(RETRY_SECONDS)

@@ -9,10 +9,11 @@ from msgspec import Raw
 
 from hub.audit.recorder import Audit
 from hub.catalog.snapshot import Snapshot, View
-from hub.errors import InvalidParams
+from hub.errors import InvalidParams, UpstreamError
 from hub.gateway.bridge import set_caller
 from hub.gateway.calls import Call, Emit, Outcome
 from hub.gateway.seals import Seals
+from hub.gateway.sessions import own_headers
 from hub.gateway.wire import RELAYED_STATUS
 from hub.upstream import jsonrpc
 from hub.upstream.jsonrpc import Message
@@ -47,13 +48,17 @@ class Tasks:
             async def on_message(message: Message) -> None:
                 await emit(message.raw)
 
-            channel = ModernChannel(upstream, str(jsonrpc.value(inner)))
+            headers = own_headers(server, call.principal.subject)
+            channel = ModernChannel(upstream, str(jsonrpc.value(inner)), headers)
             incoming = await channel.request(call.identifier, call.method, body, on_message)
             code, _ = jsonrpc.failure(incoming.message)
             record.outcome = f"error {code}" if code else "ok"
         if code or "result" not in incoming.message.members:
             return Outcome(RELAYED_STATUS.get(code, 200), incoming.message.raw, record.outcome)
-        result: dict[str, Any] = dict(jsonrpc.fragments(incoming.message.members["result"]))
+        try:
+            result: dict[str, Any] = dict(jsonrpc.fragments(incoming.message.members["result"]))
+        except jsonrpc.NotJson as error:
+            raise UpstreamError(f"Server {server_name!r} answered with a result that is not an object") from error
         if "taskId" in result:
             result["taskId"] = sealed
         return Outcome(200, jsonrpc.result(call.identifier, jsonrpc.write(result)), "ok")
