@@ -88,7 +88,7 @@ async def _runner(services: Services) -> Finding:
     weak = [str(child.get("name")) for child in children if child.get("state") == "backing-off"]
     if weak:
         return False, f"Keep failing: {', '.join(weak[:10])}.", f"Read its log: entrepot logs --source child-{weak[0]}"
-    return True, f"{len(children)} children.", ""
+    return True, "1 child." if len(children) == 1 else f"{len(children)} children.", ""
 
 
 async def _agents(services: Services) -> Finding:

@@ -127,7 +127,10 @@ async def _client(settings: Settings) -> AsyncGenerator[httpx.AsyncClient]:
         ).json()
         headers = {"authorization": f"Bearer {made['token']}"}
         try:
-            async with httpx.AsyncClient(base_url=settings.url, headers=headers, timeout=PATIENCE_SECONDS) as client:
+            # The hub's own address: a proxy of the environment must neither see the key nor be in the way.
+            async with httpx.AsyncClient(
+                base_url=settings.url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False
+            ) as client:
                 yield client
         finally:
             await admin.delete(f"/api/v1/tokens/{made['id']}")
@@ -136,7 +139,7 @@ async def _client(settings: Settings) -> AsyncGenerator[httpx.AsyncClient]:
 @asynccontextmanager
 async def _admin(settings: Settings) -> AsyncGenerator[httpx.AsyncClient]:
     transport = httpx.AsyncHTTPTransport(uds=str(settings.admin_socket))
-    async with httpx.AsyncClient(transport=transport, base_url="http://hub", timeout=30) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://hub", timeout=30, trust_env=False) as client:
         try:
             yield client
         except httpx.HTTPError as error:

@@ -11,32 +11,21 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import httpx
 
-from hub.audit import models as _audit_models
-from hub.catalog import models as _catalog_models
 from hub.cli.console import Console
 from hub.cli.firstlight import first_light, welcome
-from hub.cli.parts import load_parts
+from hub.cli.parts import load_processes
 from hub.cli.processes import Supervisor, Wanted, hub_processes
 from hub.cli.sockets import listen
-from hub.db import migrate
-from hub.db.engine import Database
 from hub.errors import HubError, Unavailable
-from hub.identity import models as _identity_models
 from hub.identity.hosts import is_loopback
-from hub.inference import models as _inference_models
 from hub.runner.weights import DEFAULT, WeightStore
 from hub.settings import Settings
 
-if TYPE_CHECKING:
-    from hub.app import Part
-
 READY_SECONDS = 60.0
-TABLES = (_audit_models, _catalog_models, _identity_models, _inference_models)
-"""Imported so that the metadata is whole when migrations are compared with it."""
 
 
 def up(settings: Settings, console: Console, *, tour: bool | None = None) -> None:
@@ -53,10 +42,7 @@ def up(settings: Settings, console: Console, *, tour: bool | None = None) -> Non
         lock.flush()
         for stale in settings.run_dir.glob("*.sock"):
             stale.unlink(missing_ok=True)
-        parts = load_parts()
         fresh = not (settings.home / "first-light").exists()
-        with console.step("Database at this version"):
-            prepare_database(settings, parts)
         if not settings.bare:
             _weights(settings, console)
         try:
@@ -67,7 +53,7 @@ def up(settings: Settings, console: Console, *, tour: bool | None = None) -> Non
                 hint="Choose another with ENTREPOT_PORT=4181, or stop what uses it (`entrepot down` stops this hub).",
             ) from error
         wanted = hub_processes(settings, listener.fileno())
-        wanted += [Wanted(one.name, one.command) for part in parts for one in part.processes(settings)]
+        wanted += [Wanted(one.name, one.command) for one in load_processes(settings)]
         show_tour = (fresh if tour is None else tour) and not settings.bare
         try:
             asyncio.run(_run(settings, console, wanted, show_tour))
@@ -102,7 +88,7 @@ async def _greet(
 ) -> None:
     """Wait until calls are served, say so, and show one real pass the first time."""
     try:
-        with console.step("Hub and runner"):
+        with console.step("Database, hub and runner"):
             await _until_ready(settings, supervisor)
         if show_tour:
             await first_light(settings, console)
@@ -116,30 +102,18 @@ async def _greet(
 async def _until_ready(settings: Settings, supervisor: Supervisor) -> None:
     deadline = time.monotonic() + READY_SECONDS
     transport = httpx.AsyncHTTPTransport(uds=str(settings.admin_socket))
-    async with httpx.AsyncClient(transport=transport, base_url="http://hub", timeout=2) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://hub", timeout=2, trust_env=False) as client:
         while time.monotonic() < deadline:
             try:
                 if (await client.get("/readyz")).status_code == 200:
                     return
             except httpx.HTTPError:
                 pass
-            if "hub-0" in supervisor.failed and time.monotonic() > deadline - READY_SECONDS + 5:
+            if "hub-0" in supervisor.failed:
                 break
             await asyncio.sleep(0.05)
     tail = _tail(settings.logs_dir / "hub-0.out")
     raise Unavailable(f"The hub did not become ready.\n{tail}", hint=f"The whole log is in {settings.logs_dir}.")
-
-
-def prepare_database(settings: Settings, parts: list[Part]) -> None:
-    """Bring all tables to this version. Raises `Unavailable`: then nothing may start."""
-    database = Database(settings.database)
-    try:
-        migrate.upgrade(database, migrate.HUB)
-        for part in parts:
-            if part.history is not None:
-                migrate.upgrade(database, part.history)
-    finally:
-        database.close()
 
 
 def _prepare_folders(settings: Settings) -> None:
@@ -196,7 +170,7 @@ def detach(settings: Settings, arguments: list[str], console: Console) -> None:
     with console.step("Starting in the background"):
         deadline = time.monotonic() + READY_SECONDS
         transport = httpx.HTTPTransport(uds=str(settings.admin_socket))
-        with httpx.Client(transport=transport, base_url="http://hub", timeout=2) as client:
+        with httpx.Client(transport=transport, base_url="http://hub", timeout=2, trust_env=False) as client:
             while time.monotonic() < deadline:
                 if child.poll() is not None:
                     raise Unavailable(

@@ -291,9 +291,13 @@ async def test_the_audit_knows_who_did_what_and_pages(api: Api) -> None:
 
 async def test_status_and_doctor_say_what_is_missing(api: Api) -> None:
     status = (await api.ask("GET", "/status", by=READER)).json()
-    assert (status["runner"], status["servers"]) == ("down", {"ready": 0, "degraded": 0, "down": 0, "new": 0})
+    assert (status["runner"], status["agents"]) == ("down", "off")
+    assert status["servers"] == {"ready": 0, "degraded": 0, "down": 0, "new": 0}
     checks = {check["name"]: check for check in (await api.ask("GET", "/doctor", by=READER)).json()["checks"]}
     assert checks["database"]["ok"] and checks["audit"]["ok"] and checks["runner"]["ok"]
+    api.stage.world.children["time"] = {}
+    checks = {check["name"]: check for check in (await api.ask("GET", "/doctor", by=READER)).json()["checks"]}
+    assert checks["runner"]["detail"] == "1 child."
 
 
 async def test_unknown_paths_are_problems_too(api: Api) -> None:
