@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,22 +19,24 @@ import anyio
 import anyio.to_thread
 import orjson
 from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
 from hub import net
 from hub.audit.recorder import Audit
-from hub.catalog import discovery, packages, rendering, store
+from hub.catalog import discovery, rendering, store
+from hub.catalog.children import FETCH_SECONDS, TRIAL, Children, is_child
 from hub.catalog.discovery import Definition, Found, Look
 from hub.catalog.manifest import CollectionSpec, Declaration, ServerSpec
 from hub.catalog.models import CollectionRow, ServerRow
 from hub.catalog.naming import Names
 from hub.catalog.publisher import ERAS, Curated, Offer, Publisher, Snapshots
-from hub.catalog.runner_client import STOP_SECONDS, RunnerClient
+from hub.catalog.runner_client import RunnerClient
 from hub.catalog.sealing import difference, opened, sealed
 from hub.catalog.snapshot import Era, Server
 from hub.db.engine import Database
 from hub.errors import Conflict, HubError, InvalidParams, NotFound, UpstreamTimeout
 from hub.identity.principal import Principal
-from hub.ids import new_id, now
+from hub.ids import now
 from hub.upstream.address import Address, Wanted
 from hub.vault.keyring import Keyring
 
@@ -43,16 +45,10 @@ log = logging.getLogger(__name__)
 THE_HUB = Principal("service:hub", "the hub itself", "service")
 """Who changes the catalog when nobody asked: start-up, list changes of servers."""
 
-TRIAL = "try-"
-"""Children that only exist while a declaration is tried out."""
-
 PROBES_AT_ONCE = 8
 """A file with a hundred stdio servers must not start a hundred processes at once."""
 
 CLAIM_ATTEMPTS = 5
-
-FETCH_SECONDS = 180.0
-"""For a package to be fetched and started for the first time, on a slow line."""
 
 
 async def _tell_nobody() -> None:
@@ -103,10 +99,9 @@ class Catalog:
         self._database = database
         self._look = look
         self._snapshots = snapshots
-        self._runner = runner
+        self._children = Children(database, runner, keyring, package_folder)
         self._keyring = keyring
         self._audit = audit
-        self._package_folder = package_folder
         self._announce = announce
         self._check_url = check_url
         self._publisher = publisher or Publisher()
@@ -119,19 +114,19 @@ class Catalog:
 
     def list(self) -> list[dict[str, Any]]:
         """All servers, in the order of registration."""
-        return [rendering.server(row, self._stored.definitions[row.name]) for row in self._stored.servers]
+        return [rendering.server(row, self._definitions(row.name)) for row in self._stored.servers]
 
     def show(self, name: str) -> dict[str, Any]:
         """One server with the names it is exposed under. Raises `NotFound`."""
         row = self._known(name)
-        items = self._stored.definitions[name]
+        items = self._definitions(name)
         shown = rendering.exposed(name, items, self._names) if row.enabled else []
         return rendering.server(row, items) | {"exposed": shown}
 
     def definitions(self, name: str) -> list[dict[str, Any]]:
         """What a server offers, as it said it. Raises `NotFound`."""
         self._known(name)
-        return rendering.definitions(name, self._stored.definitions[name], self._names)
+        return rendering.definitions(name, self._definitions(name), self._names)
 
     def collections(self) -> list[dict[str, Any]]:
         """All collections, by name."""
@@ -152,7 +147,9 @@ class Catalog:
         async with self._loading:
             for _ in range(CLAIM_ATTEMPTS):
                 stored = await anyio.to_thread.run_sync(store.read, self._database)
-                offers = [self._offer(row, stored.definitions[row.name]) for row in stored.servers if row.enabled]
+                offers = [
+                    self._offer(row, stored.definitions.get(row.name, ())) for row in stored.servers if row.enabled
+                ]
                 names = await anyio.to_thread.run_sync(self._publisher.names, offers, stored.owned)
                 if await anyio.to_thread.run_sync(store.claim, self._database, names.claims):
                     break
@@ -170,13 +167,12 @@ class Catalog:
         """
         with self._audit.recording("server:add", principal, server=spec.name) as record:
             self._refuse_taken(spec.name)
-            row, found = await self._probed(spec, None, keep_child=not dry_run)
-            if dry_run:
-                shown = self._preview(row, found)
-            else:
-                async with self._kept_child(spec):
-                    await self._commit(store.Edit(servers=(row,), found={spec.name: found}), fresh=(spec.name,))
-                shown = self.show(spec.name)
+            async with self._reachable(spec, keep=not dry_run) as address:
+                row, found = await self._probed(spec, None, address)
+                if not dry_run:
+                    edit = store.Edit(servers=(row,), found={spec.name: found}, fresh=(spec.name,))
+                    await self._commit(edit)
+            shown = self._preview(row, found) if dry_run else self.show(spec.name)
             record.outcome = "ok"
             record.detail = f"{'dry run: ' if dry_run else ''}{spec.kind} {spec.address}"[:500]
         return shown
@@ -197,23 +193,23 @@ class Catalog:
             if row.internal:
                 raise Conflict(f"{name} belongs to the hub and cannot be removed.")
             await self._commit(store.Edit(removed_servers=(name,), release_names=release_names))
-            if _is_child(row.declared):
-                await self._runner.forget(name)
+            if is_child(row.declared):
+                await self._children.settle_later(name)
             record.outcome = "ok"
 
     async def refresh(self, principal: Principal, name: str) -> dict[str, Any]:
         """Look at a server again. When it is down its last good definitions stay, and the state says why.
 
-        Raises `NotFound`; a server that fails is an answer, not an error.
+        Only what was seen is written, and only of the declaration that was looked at: a change that somebody makes
+        during the look stands. Raises `NotFound`, also for a server that was removed meanwhile; a server that fails
+        is an answer, not an error.
         """
         with self._audit.recording("server:refresh", principal, server=name) as record:
-            row = self._known(name)
-            edit = await self._looked_at(row)
-            if edit is not None:
-                await self._commit(edit)
+            observed, said = await self._looked_at(self._known(name))
+            await self._commit(store.Edit(observed=observed))
             told = self._known(name)
             record.outcome = "ok"
-            record.detail = "; ".join([told.state, *([told.reason] if told.reason else []), *_said(edit, name)])[:2000]
+            record.detail = "; ".join([told.state, *([told.reason] if told.reason else []), *said])[:2000]
         return self.show(name)
 
     async def apply(self, principal: Principal, declaration: Declaration, *, dry_run: bool = False) -> dict[str, Any]:
@@ -272,25 +268,54 @@ class Catalog:
         if any(row.name == name and row.internal for row in self._stored.servers):
             await self._commit(store.Edit(removed_servers=(name,)))
 
-    async def restore_children(self) -> None:
-        """Tell the runner of every stdio server again, as after the loss of its own list. Failures are logged."""
-        for row in self._stored.servers:
-            if _is_child(row.declared):
-                try:
-                    await self._want(row.name, opened(row.declared, self._keyring))
-                except HubError as error:
-                    log.warning("server %s could not be given to the runner: %s", row.name, error.reason)
+    async def mark(self, name: str, state: str, reason: str) -> bool:
+        """Note how a server does, as its callers found it; nothing is looked at. Whether that was news.
 
-    # Inside
+        Raises `NotFound`.
+        """
+        row = self._known(name)
+        if (row.state, row.reason) == (state, reason):
+            return False
+        await self._commit(store.Edit(observed=store.Observed(name, row.declared, now(), state, reason)))
+        return True
 
-    async def _commit(self, edit: store.Edit, *, fresh: Sequence[str] = ()) -> None:
-        """Store, publish, tell the others. `fresh` names must not have appeared since they were checked."""
+    async def reconcile(self, owned: Collection[str] = ()) -> None:
+        """Have the runner keep exactly the children that are declared. `owned` names the hub's own, which stay.
+
+        Never raises: what fails is logged, and the next time does it.
+        """
+        await self._children.reconcile(owned)
+
+    async def stale(self) -> bool:
+        """Whether another worker has stored a change that this one has not loaded; one short query, never raises.
+
+        False also while the database is away: nothing could be loaded then.
+        """
+        async with self._loading:
+            try:
+                return await anyio.to_thread.run_sync(store.revision, self._database) != self._stored.revision
+            except SQLAlchemyError:
+                return False
+
+    async def _commit(self, edit: store.Edit) -> None:
+        """Store, publish, tell the others."""
         async with self._writing:
-            for name in fresh:
-                self._refuse_taken(name)
-            await anyio.to_thread.run_sync(store.write, self._database, edit)
+            if not await anyio.to_thread.run_sync(store.write, self._database, edit):
+                self._note_moment(edit.observed)
+                return
             await self.load()
         await self._announce()
+
+    def _note_moment(self, observed: store.Observed | None) -> None:
+        """Know when a server was last looked at, where nothing else changed: not worth publishing everything anew."""
+        if observed is None or observed.facts is None:
+            return
+        rows = list(self._stored.servers)
+        for index, row in enumerate(rows):
+            if row.name == observed.server:
+                rows[index] = _copied(row)
+                rows[index].discovered = observed.looked
+        self._stored = replace(self._stored, servers=rows)
 
     async def _carry_out(self, due: Sequence[_Planned], collections: tuple[CollectionRow, ...]) -> None:
         results: dict[str, tuple[ServerRow, Found]] = {}
@@ -301,7 +326,8 @@ class Catalog:
             async with limit:
                 try:
                     present = self._known(plan.spec.name) if plan.action == "update" else None
-                    results[plan.spec.name] = await self._probed(plan.spec, present, keep_child=False)
+                    async with self._reachable(plan.spec) as address:
+                        results[plan.spec.name] = await self._probed(plan.spec, present, address)
                 except HubError as error:
                     error.message = f"{plan.spec.name}: {error.message}"
                     error.args = (error.message,)
@@ -315,91 +341,43 @@ class Catalog:
             raise failures[0]
         rows = tuple(results[plan.spec.name][0] for plan in due)
         found = {name: result[1] for name, result in results.items()}
-        new = [plan.spec.name for plan in due if plan.action == "create"]
-        had_children = {row.name for row in self._stored.servers if _is_child(row.declared)}
-        await self._commit(store.Edit(servers=rows, found=found, collections=collections), fresh=new)
-        for plan in due:
-            if plan.spec.is_child:
-                await self._want(plan.spec.name, plan.spec)
-            elif plan.spec.name in had_children:
-                await self._runner_forgets(plan.spec.name)
+        new = tuple(plan.spec.name for plan in due if plan.action == "create")
+        had_children = {row.name for row in self._stored.servers if is_child(row.declared)}
+        await self._commit(store.Edit(servers=rows, found=found, collections=collections, fresh=new))
+        for row in rows:
+            # Stored is stored: what the runner cannot do now is the server's state, not a failure of the change.
+            if is_child(row.declared) or row.name in had_children:
+                reason = await self._children.settle_later(row.name)
+                if reason:
+                    seen = store.Observed(row.name, row.declared, now(), "down", reason)
+                    await self._commit(store.Edit(observed=seen))
 
-    async def _probed(
-        self, spec: ServerSpec, present: ServerRow | None, *, keep_child: bool
-    ) -> tuple[ServerRow, Found]:
+    async def _probed(self, spec: ServerSpec, present: ServerRow | None, address: Address) -> tuple[ServerRow, Found]:
         """Look at a server as declared; nothing is stored."""
-        async with self._reachable(
-            spec, spec.name if keep_child else f"{TRIAL}{new_id(bits=50)}", keep_child
-        ) as address:
-            found = await self._look_patiently(address, spec.era, child=spec.is_child)
+        began = now()
+        found = await self._look_patiently(address, spec.era, child=spec.is_child)
         row = _copied(present) if present else ServerRow(name=spec.name)
         row.title, row.description = spec.title, spec.description
         row.declared = sealed(spec, self._keyring)
         row.changed = now()
-        before = self._stored.definitions.get(spec.name, ()) if present else ()
-        _note(row, found, rendering.changes(before, found.definitions) if present else [])
+        before = self._definitions(spec.name) if present else ()
+        changes = rendering.changes(before, found.definitions) if present else []
+        seen = _observed(row, found, began, changes)
+        row.state, row.reason, row.discovered = seen.state, seen.reason, seen.looked
+        row.facts, row.eras = dict(seen.facts or {}), list(seen.eras or ())
         return row, found
 
     @asynccontextmanager
-    async def _reachable(self, spec: ServerSpec, child: str, keep: bool) -> AsyncGenerator[Address]:
-        """An address to look at. A child started for it is stopped again, unless it is kept and the look succeeds."""
+    async def _reachable(self, spec: ServerSpec, *, keep: bool = False) -> AsyncGenerator[Address]:
+        """An address to look at. A child started for it is stopped again, unless it is kept and then stored."""
         for url in (spec.url, spec.openapi, spec.base_url):
             if url is not None:
                 await self._check_url(url)
         if not spec.is_child:
             yield _http_address(spec)
             return
-        keep_it = False
-        try:
-            await self._want(child, spec)
-            yield self._runner.address(child)
-            keep_it = keep
-        finally:
-            if not keep_it:
-                await self._runner_forgets(child)
-                if child.startswith(TRIAL):
-                    await anyio.to_thread.run_sync(_remove_folder, self._package_folder / child)
-
-    @asynccontextmanager
-    async def _kept_child(self, spec: ServerSpec) -> AsyncGenerator[None]:
-        """The child of a server being added; it goes again when the server is not stored after all."""
-        try:
-            yield
-        except BaseException:
-            if spec.is_child and all(row.name != spec.name for row in self._stored.servers):
-                await self._runner_forgets(spec.name)
-            raise
-
-    async def _runner_forgets(self, child: str) -> None:
-        with anyio.move_on_after(STOP_SECONDS, shield=True):
-            try:
-                await self._runner.forget(child)
-            except HubError as error:
-                log.warning("child %s could not be stopped: %s", child, error.reason)
-
-    async def _want(self, child: str, spec: ServerSpec) -> None:
-        """Have the runner keep a child."""
-        if spec.kind == "openapi":
-            await self._runner.want(child, packages.openapi_child(spec))
-            return
-        folder = self._package_folder / (child if child.startswith(TRIAL) else spec.name)
-        command = await anyio.to_thread.run_sync(packages.command_for, spec, folder)
-        given = {name: value.get_secret_value() for name, value in spec.env.items()}
-        folders, path = packages.shown_for(spec, command)
-        wanted: dict[str, Any] = {
-            "command": command,
-            "env": packages.ENVIRONMENT | path | given,
-            "sandbox": spec.sandbox,
-            "folders": spec.folders | folders,
-            "kind": "stdio",
-            "isolation": spec.isolation,
-            "start": "lazy",
-            "start_seconds": FETCH_SECONDS,
-        }
-        if command[0].startswith(f"{folder}/"):
-            # Installed by us, so the sandbox must be shown where.
-            wanted["cwd"] = str(folder)
-        await self._runner.want(child, wanted)
+        async with self._children.added(spec) if keep else self._children.tried(spec) as address:
+            yield address
 
     async def _look_patiently(self, address: Address, wanted: Wanted, *, child: bool) -> Found:
         """A look at a server; a child gets more time than one answer may take, for it may still be fetching itself."""
@@ -411,37 +389,25 @@ class Catalog:
                     log.info("%s is still starting: %s", address.url, error.message)
         return discovery.read(await self._look(address, wanted))
 
-    async def _looked_at(self, row: ServerRow) -> store.Edit | None:
-        """What a new look at a registered server brings; None when there is nothing to write."""
-        changed = _copied(row)
+    async def _looked_at(self, row: ServerRow) -> tuple[store.Observed, Sequence[str]]:
+        """What a new look at a registered server brings, and what changed in words."""
+        began = now()
         try:
-            if row.internal:
-                address = self._address(row)
-            else:
+            if not row.internal:
                 spec = opened(row.declared, self._keyring)
                 if spec.is_child:
-                    await self._want(row.name, spec)
+                    await self._children.settle(row.name)
                 else:
                     await self._check_url(spec.url or "")
-                address = self._address(row)
             wanted = cast("Wanted", row.declared.get("era", "auto"))
-            found = await self._look_patiently(address, wanted, child=_is_child(row.declared))
+            found = await self._look_patiently(self._address(row), wanted, child=is_child(row.declared))
         except HubError as error:
-            if (row.state, row.reason) == ("down", error.message):
-                return None
-            changed.state, changed.reason = "down", error.message
-            return store.Edit(servers=(changed,))
-        before = self._stored.definitions[row.name]
-        said = rendering.changes(before, found.definitions)
-        _note(changed, found, said)
-        if found.definitions != before:
-            changed.changed = now()
-            return store.Edit(servers=(changed,), found={row.name: found})
-        # The list is the same; a write is worth it for the moment of the look, and for a state that changed.
-        return store.Edit(servers=(changed,))
+            return store.Observed(row.name, row.declared, began, "down", error.message), ()
+        said = rendering.changes(self._definitions(row.name), found.definitions)
+        return _observed(row, found, began, said), said
 
     def _preview(self, row: ServerRow, found: Found) -> dict[str, Any]:
-        offers = [self._offer(known, self._stored.definitions[known.name]) for known in self._stored.servers]
+        offers = [self._offer(known, self._definitions(known.name)) for known in self._stored.servers]
         offers.append(self._offer(row, found.definitions))
         names = self._publisher.names(offers, self._stored.owned)
         shown = rendering.exposed(row.name, found.definitions, names)
@@ -491,8 +457,8 @@ class Catalog:
         transport = "sse" if row.facts.get("transport") == "sse" else "http"
         if row.internal:
             return Address(row.declared["url"], socket=row.declared.get("socket", ""), transport=transport)
-        if _is_child(row.declared):
-            return self._runner.address(row.name)
+        if is_child(row.declared):
+            return self._children.address(row.name)
         try:
             return _http_address(opened(row.declared, self._keyring), transport)
         except (HubError, ValidationError) as error:
@@ -506,6 +472,9 @@ class Catalog:
             raise NotFound(f"There is no server {name!r}.", hint="List what there is with `entrepot servers list`.")
         return row
 
+    def _definitions(self, name: str) -> tuple[Definition, ...]:
+        return self._stored.definitions.get(name, ())
+
     def _refuse_taken(self, name: str) -> None:
         if name.startswith(TRIAL):
             raise InvalidParams(f"Names that begin with {TRIAL!r} are the hub's own.")
@@ -513,27 +482,29 @@ class Catalog:
             raise Conflict(f"There is a server {name!r} already.", hint="Choose another name, or remove it first.")
 
 
-def _remove_folder(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def _http_address(spec: ServerSpec, transport: Any = "http") -> Address:
     headers = tuple((name, value.get_secret_value()) for name, value in spec.headers.items())
     return Address(spec.url or "", transport=transport, headers=headers)
 
 
-def _note(row: ServerRow, found: Found, changes: Sequence[str]) -> None:
-    """Write down what a successful look found."""
-    kept = list(changes) or list(row.facts.get("changes", []))
-    row.facts = rendering.facts(found) | {"changes": kept}
-    row.eras = [era for era in ERAS if era in found.facts]
-    row.discovered = now()
-    row.state, row.reason = "ready", ""
+def _observed(row: ServerRow, found: Found, began: datetime, changes: Sequence[str]) -> store.Observed:
+    """What a successful look found; the last changes stay told until there are others."""
+    state, reason = "ready", ""
     if found.problems:
-        row.state = "degraded"
-        row.reason = f"{len(found.problems)} left out: {found.problems[0]}"
+        state, reason = "degraded", f"{len(found.problems)} left out: {found.problems[0]}"
     elif not found.definitions:
-        row.reason = "It answers, but offers no tools, prompts or resources."
+        reason = "It answers, but offers no tools, prompts or resources."
+    kept = list(changes) or list(row.facts.get("changes", []))
+    return store.Observed(
+        row.name,
+        row.declared,
+        began,
+        state,
+        reason,
+        rendering.facts(found) | {"changes": kept},
+        [era for era in ERAS if era in found.facts],
+        found.definitions,
+    )
 
 
 def _copied(row: ServerRow) -> ServerRow:
@@ -545,15 +516,7 @@ def _collection_row(spec: CollectionSpec) -> CollectionRow:
     return CollectionRow(name=spec.name, title=spec.title, description=spec.description, members=list(spec.members))
 
 
-def _is_child(declared: Mapping[str, Any]) -> bool:
-    return bool(declared.get("command") or declared.get("package") or declared.get("openapi"))
-
-
 def _registration_digest(declared: Mapping[str, Any], address: Address) -> str:
     """Changes whenever connections made for the registration before must not be used any more."""
     text = orjson.dumps([declared, address.url, address.socket, address.transport], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text).hexdigest()[:32]
-
-
-def _said(edit: store.Edit | None, name: str) -> list[str]:
-    return list(edit.servers[0].facts.get("changes", [])) if edit is not None and name in edit.found else []

@@ -5,19 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from sqlalchemy import delete, insert
 from sqlmodel import Session, col, select
 
 from hub.catalog.discovery import Definition, Found
-from hub.catalog.models import AliasRow, CollectionRow, DefinitionRow, ServerRow, SettingRow
+from hub.catalog.models import AliasRow, CollectionRow, DefinitionRow, ServerRow
 from hub.catalog.naming import Holder
 from hub.catalog.snapshot import Kind
+from hub.db import revisions
 from hub.db.engine import Database
+from hub.errors import Conflict
 from hub.ids import now
 
 REVISION = "catalog-revision"
+
+DEFINITION = (
+    DefinitionRow.era,
+    DefinitionRow.kind,
+    DefinitionRow.name,
+    DefinitionRow.position,
+    DefinitionRow.body,
+    DefinitionRow.digest,
+)
+"""The columns of a `Definition`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +44,33 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """What was seen of a server; it touches nothing that was declared.
+
+    Not written when the server is gone or was declared anew since, or when a later look was faster.
+    """
+
+    server: str
+    declared: Mapping[str, Any]
+    """The declaration that was looked at."""
+    looked: datetime
+    """When the look began."""
+    state: str
+    reason: str
+    facts: Mapping[str, Any] | None = None
+    """None, as are `eras` and `definitions`, when the last good ones stay."""
+    eras: Sequence[str] | None = None
+    definitions: tuple[Definition, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Edit:
     """One change of the catalog: written in one transaction or not at all."""
 
     servers: tuple[ServerRow, ...] = ()
+    fresh: tuple[str, ...] = ()
+    """Servers among them that nobody may have added in the meantime."""
+    observed: Observed | None = None
     found: Mapping[str, Found] = field(default_factory=dict[str, Found])
     """Definitions that replace a server's, by server."""
     removed_servers: tuple[str, ...] = ()
@@ -48,16 +83,10 @@ class Edit:
 def read(database: Database) -> Stored:
     """Everything, in a handful of queries."""
     with database.session() as session:
+        # First, so that rows of a later revision may be among these, but never rows of an earlier one.
+        revision = revisions.read(session, REVISION)
         servers = session.exec(select(ServerRow).order_by(col(ServerRow.created), col(ServerRow.name))).all()
-        columns = (
-            DefinitionRow.server,
-            DefinitionRow.era,
-            DefinitionRow.kind,
-            DefinitionRow.name,
-            DefinitionRow.position,
-            DefinitionRow.body,
-            DefinitionRow.digest,
-        )
+        columns = (DefinitionRow.server, *DEFINITION)
         grouped: dict[str, list[Definition]] = {server.name: [] for server in servers}
         order = (
             col(DefinitionRow.server),
@@ -71,20 +100,49 @@ def read(database: Database) -> Stored:
                 grouped[server].append(Definition(*rest))
         aliases = session.exec(select(AliasRow)).all()
         collections = session.exec(select(CollectionRow).order_by(col(CollectionRow.name))).all()
-        revision = session.get(SettingRow, REVISION)
     owned = {_key(row): Holder(row.server, cast(Kind, row.kind), row.name) for row in aliases}
     return Stored(
         servers,
         {name: tuple(definitions) for name, definitions in grouped.items()},
         owned,
         collections,
-        int(revision.value) if revision else 0,
+        revision,
     )
 
 
-def write(database: Database, edit: Edit) -> None:
-    """Carry out an edit and count the revision up."""
+def revision(database: Database) -> int:
+    """The revision that is stored."""
     with database.session() as session:
+        return revisions.read(session, REVISION)
+
+
+def server(database: Database, name: str) -> ServerRow | None:
+    """One server as stored."""
+    with database.session() as session:
+        return session.get(ServerRow, name)
+
+
+def servers(database: Database) -> Sequence[ServerRow]:
+    """All servers as stored."""
+    with database.session() as session:
+        return session.exec(select(ServerRow)).all()
+
+
+def write(database: Database, edit: Edit) -> bool:
+    """Carry out an edit and count the revision up.
+
+    False when only the moment of a look was noted: what is in memory is still what is stored. Raises `Conflict`.
+    """
+    with database.session() as session:
+        revisions.hold(session, REVISION)
+        for name in edit.fresh:
+            if session.get(ServerRow, name) is not None:
+                raise Conflict(f"There is a server {name!r} already.", hint="Choose another name, or remove it first.")
+        if edit.observed is not None and edit == Edit(observed=edit.observed):
+            told = _observe(session, edit.observed)
+            if told == "news":
+                revisions.count_up(session, REVISION)
+            return told != "same"
         for name in edit.removed_servers:
             row = session.get(ServerRow, name)
             if row is not None:
@@ -103,9 +161,9 @@ def write(database: Database, edit: Edit) -> None:
                 session.delete(collection)
         for collection in edit.collections:
             session.merge(collection)
-        counter = session.get(SettingRow, REVISION) or SettingRow(key=REVISION, value="0")
-        counter.value = str(int(counter.value) + 1)
-        session.add(counter)
+        session.flush()
+        revisions.count_up(session, REVISION)
+    return True
 
 
 def claim(database: Database, claims: Mapping[tuple[Kind, str], Holder]) -> bool:
@@ -121,6 +179,31 @@ def claim(database: Database, claims: Mapping[tuple[Kind, str], Holder]) -> bool
                 session.rollback()
                 return False
     return True
+
+
+def _observe(session: Session, observed: Observed) -> Literal["news", "same", "outdated"]:
+    """Write down what was seen, and say what came of it."""
+    row = session.get(ServerRow, observed.server)
+    if row is None or row.declared != observed.declared:
+        return "outdated"
+    if row.discovered is not None and row.discovered > observed.looked:
+        return "outdated"
+    before = (row.state, row.reason, row.facts, row.eras)
+    row.state, row.reason = observed.state, observed.reason
+    if observed.facts is not None:
+        row.facts, row.eras, row.discovered = dict(observed.facts), list(observed.eras or ()), observed.looked
+    news = before != (row.state, row.reason, row.facts, row.eras)
+    if observed.definitions is not None and _differ(session, observed.server, observed.definitions):
+        row.changed = now()
+        _replace_definitions(session, observed.server, observed.definitions)
+        news = True
+    session.add(row)
+    return "news" if news else "same"
+
+
+def _differ(session: Session, server: str, definitions: Iterable[Definition]) -> bool:
+    rows = session.connection().execute(_columns(DEFINITION).where(col(DefinitionRow.server) == server))
+    return {Definition(*row) for row in cast("Iterable[tuple[Any, ...]]", rows)} != set(definitions)
 
 
 def _replace_definitions(session: Session, server: str, definitions: Iterable[Definition]) -> None:

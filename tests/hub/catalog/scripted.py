@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import orjson
 
@@ -43,6 +44,14 @@ def offering(*tools: bytes, eras: tuple[Era, ...] = ("modern",), **kinds: tuple[
 
 
 @dataclass
+class Gate:
+    """A look that waits: `reached` once it has its answer, until `open`."""
+
+    reached: anyio.Event = field(default_factory=anyio.Event)
+    open: anyio.Event = field(default_factory=anyio.Event)
+
+
+@dataclass
 class World:
     """What stands around the catalog: servers by URL, and the runner's children."""
 
@@ -52,15 +61,35 @@ class World:
     stdio: Survey = field(default_factory=lambda: offering(tool("hello")))
     told: int = 0
     runner_requests: list[str] = field(default_factory=list[str])
+    runner_is_away: bool = False
+    refused: set[str] = field(default_factory=set[str])
+    """Children that the runner does not take."""
+    gates: dict[str, Gate] = field(default_factory=dict[str, "Gate"])
+    """Looks that wait, by URL."""
+
+    def hold(self, url: str) -> Gate:
+        """Have the next look at a URL take long: it has its answer, and waits."""
+        gate = self.gates[url] = Gate()
+        return gate
 
     async def look(self, address: Address, wanted: Wanted) -> Survey:
         """Answer like `hub.upstream.probe.survey`."""
         self.looks.append(address)
+        answer = self._answer(address)
+        gate = self.gates.pop(address.url, None)
+        if gate is not None:
+            gate.reached.set()
+            await gate.open.wait()
+        if isinstance(answer, UpstreamDown):
+            raise answer
+        return answer
+
+    def _answer(self, address: Address) -> Survey | UpstreamDown:
         if address.url.startswith("http://runner/"):
-            assert address.url.split("/")[4] in self.children
-            return self.stdio
+            name = address.url.split("/")[4]
+            return self.stdio if name in self.children else UpstreamDown(f"There is no child {name}.")
         if address.url not in self.servers:
-            raise UpstreamDown(f"{address.url} does not answer.")
+            return UpstreamDown(f"{address.url} does not answer.")
         return self.servers[address.url]
 
     async def announce(self) -> None:
@@ -69,6 +98,8 @@ class World:
 
     def runner(self, request: httpx.Request) -> httpx.Response:
         """Answer like the runner's socket."""
+        if self.runner_is_away:
+            raise httpx.ConnectError("nobody listens")
         self.runner_requests.append(f"{request.method} {request.url.path}")
         parts = request.url.path.strip("/").split("/")
         if request.method == "GET":
@@ -82,6 +113,8 @@ class World:
                 return httpx.Response(204)
             self.children[name]["replicas"] = orjson.loads(request.content)["replicas"]
             return httpx.Response(200, json=self.children[name])
+        if name in self.refused:
+            return httpx.Response(422, json={"detail": f"{name} is not to my taste"})
         self.children[name] = orjson.loads(request.content)
         return httpx.Response(200, json={})
 
