@@ -8,7 +8,6 @@ agents worker, their only writer.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,15 +65,6 @@ class Context(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
-    """A process that `up` keeps running."""
-
-    name: str
-    command: tuple[str, ...]
-    socket: Path
-
-
-@dataclass(frozen=True, slots=True)
 class InternalServer:
     """A server of ours that the hub registers by itself, reached over a local socket."""
 
@@ -94,12 +84,6 @@ class AgentsPart:
     def history(self) -> History:
         """Its migrations."""
         return HISTORY
-
-    def processes(self, settings: Settings) -> Sequence[Process]:
-        """The agents worker; none with `--bare`."""
-        if settings.bare:
-            return ()
-        return (Process("agents", (sys.executable, "-m", "agents.worker"), settings.agents_socket),)
 
     def internal_servers(self, settings: Settings) -> Sequence[InternalServer]:
         """Agents as tools; none with `--bare`."""

@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import anyio.to_thread
@@ -74,6 +73,9 @@ log = logging.getLogger(__name__)
 ANNOUNCE_SECONDS = 2.0
 """How long a change waits for another worker to serve it; one that does not answer is restarting."""
 
+TABLES_SECONDS = 60.0
+"""How long the other workers wait for the first to bring the tables to this version."""
+
 REVISIT_SECONDS = 20.0
 """Between looks at servers that are not ready."""
 
@@ -88,25 +90,6 @@ class Context:
     database: Database
     admission: Admission
     audit: Audit
-
-
-class Process(Protocol):
-    """A process that `entrepot up` keeps running for a part; ready when its socket accepts."""
-
-    @property
-    def name(self) -> str:
-        """How logs call it."""
-        ...
-
-    @property
-    def command(self) -> tuple[str, ...]:
-        """What is started."""
-        ...
-
-    @property
-    def socket(self) -> Path:
-        """Where it listens."""
-        ...
 
 
 class Part(Protocol):
@@ -124,10 +107,6 @@ class Part(Protocol):
     @property
     def history(self) -> History | None:
         """The migrations of its own tables, if it has any."""
-        ...
-
-    def processes(self, settings: Settings) -> Sequence[Process]:
-        """Processes that `entrepot up` keeps running for it."""
         ...
 
     def internal_servers(self, settings: Settings) -> Sequence[InternalServer]:
@@ -238,7 +217,7 @@ class Hub:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """The life of this worker. Raises `Unavailable` when the tables are not at this program's version."""
-        if await anyio.to_thread.run_sync(migrate.pending, self.database, migrate.HUB):
+        if await self._tables_pending():
             raise Unavailable(
                 "The database is not at this program's version",
                 hint="`entrepot up` and `entrepot migrate` bring it there.",
@@ -268,6 +247,16 @@ class Hub:
                 for task in owned:
                     task.cancel()
                 await self._close()
+
+    async def _tables_pending(self) -> bool:
+        """Whether the tables are of another version; the first worker brings them here while the others wait."""
+        patience = TABLES_SECONDS if self.worker else 0.0
+        deadline = asyncio.get_running_loop().time() + patience
+        while await anyio.to_thread.run_sync(migrate.pending, self.database, migrate.HUB):
+            if asyncio.get_running_loop().time() >= deadline:
+                return True
+            await asyncio.sleep(0.2)
+        return False
 
     async def _close(self) -> None:
         await self.changes.close()

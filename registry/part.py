@@ -46,10 +46,6 @@ class Registry:
     history: None = None
     """No tables of its own."""
 
-    def processes(self, settings: Settings) -> tuple[()]:
-        """No process of its own."""
-        return ()
-
     def internal_servers(self, settings: Settings) -> tuple[()]:
         """No server of its own."""
         return ()

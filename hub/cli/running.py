@@ -67,6 +67,8 @@ def serve(worker: int, descriptor: int | None) -> None:
 @json_option
 def migrate(as_json: bool) -> None:
     """Bring the database to this version; `up` does it by itself."""
-    upping.prepare_database(read_settings(), load_parts())
+    from hub.cli import tables  # noqa: PLC0415 - the database, which `up` and `down` do without
+
+    tables.prepare_database(read_settings(), load_parts())
     if as_json:
         print_json({"migrated": True})

@@ -8,17 +8,18 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
-from hub.app import Hub
+from hub.app import Hub, Part
 from hub.cli.parts import load_parts
 from hub.cli.protocol import BoundedProtocol
 from hub.cli.sockets import BACKLOG, listen
+from hub.cli.tables import prepare_database
 from hub.settings import Settings
 from hub.telemetry.logging import configure
 
@@ -35,12 +36,16 @@ def serve(settings: Settings, worker: int, descriptor: int | None) -> None:
     # It would say three times that it started, once per socket; we say it once.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     listener = socket.socket(fileno=descriptor) if descriptor is not None else listen(settings.host, settings.port)
+    parts = load_parts()
+    if worker == 0:
+        # Once for all workers; when it fails, this process ends and `up` says why.
+        prepare_database(settings, parts)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, worker, listener))
+        runner.run(_serve(settings, parts, worker, listener))
 
 
-async def _serve(settings: Settings, worker: int, listener: socket.socket) -> None:
-    hub = Hub(settings, load_parts(), worker)
+async def _serve(settings: Settings, parts: Sequence[Part], worker: int, listener: socket.socket) -> None:
+    hub = Hub(settings, parts, worker)
     async with hub.running():
         servers = [(_server(hub.app), listener), (_server(hub.internal), _local(settings, f"worker-{worker}.sock"))]
         if worker == 0:
