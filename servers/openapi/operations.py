@@ -11,8 +11,6 @@ from typing import Any, Literal, cast
 from urllib.parse import urljoin, urlsplit
 
 import mcp_types as types
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 
 from servers.kit import SettingsFault
 from servers.openapi.document import Document, Unresolvable
@@ -404,7 +402,7 @@ def _input_schema(properties: dict[str, Any], required: list[str], definitions: 
         made["$defs"] = definitions
     if _usable(made):
         return made
-    # One schema that is none spoils the whole: let through what it would have judged; the API judges it again.
+    # One large schema spoils the whole: let through what it would have judged; the API judges it again.
     anything: dict[str, Any] = {}
     shared = {"$defs": definitions} if definitions else anything
     kept = {name: schema if _usable({**schema, **shared}) else anything for name, schema in properties.items()}
@@ -415,10 +413,4 @@ def _input_schema(properties: dict[str, Any], required: list[str], definitions: 
 
 
 def _usable(schema: dict[str, Any]) -> bool:
-    if len(json.dumps(schema)) > LARGEST_SCHEMA:
-        return False
-    try:
-        Draft202012Validator.check_schema(schema)
-    except (SchemaError, RecursionError):
-        return False
-    return True
+    return len(json.dumps(schema)) <= LARGEST_SCHEMA

@@ -29,6 +29,8 @@ _PLAIN = (
     *("multipleOf", "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "minContains"),
     *("maxContains", "contentEncoding", "contentMediaType"),
 )
+_TEXTUAL = frozenset({"format", "pattern", "contentEncoding", "contentMediaType"})
+_NUMERIC = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
 _TEXTS = ("title", "description")
 _LOOSE_ONE = ("items", "additionalProperties")
 _LOOSE_PLAIN = ("format",)
@@ -102,7 +104,7 @@ class Converter:
             key: text[:LONGEST_TEXT] for key in _TEXTS if isinstance(text := given.get(key), str) and text
         }
         for key in _LOOSE_PLAIN if loose else _PLAIN:
-            if key in given and not isinstance(given[key], dict | list):
+            if key in given and _fitting(key, given[key]):
                 made[key] = given[key]
         for key in _LOOSE_ONE if loose else _ONE:
             if isinstance(given.get(key), dict) or (isinstance(given.get(key), bool) and not loose):
@@ -169,6 +171,21 @@ class Converter:
         if not loose and any(key in made for key in ("allOf", "anyOf", "oneOf", "$ref")):
             return {"anyOf": [made, {"type": "null"}]}
         return made
+
+
+def _fitting(key: str, value: Any) -> bool:
+    """Whether a keyword has a value that it may have: what is made here is never judged again as a whole."""
+    if key in _TEXTUAL:
+        return isinstance(value, str)
+    if key.startswith("exclusive") and isinstance(value, bool):
+        return True  # as 3.0 has it; turned into a number, or dropped, at the end
+    if key == "uniqueItems":
+        return isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if key == "multipleOf":
+        return value > 0
+    return key in _NUMERIC or (isinstance(value, int) and value >= 0)
 
 
 def _small(value: Any) -> bool:

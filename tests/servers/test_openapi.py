@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -13,12 +12,10 @@ from urllib.parse import quote, unquote
 
 import anyio
 import httpx
-import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcp import Client, StdioServerParameters
-from mcp.client.streamable_http import streamable_http_client
 
 from servers.kit import Application, Environment, Fault, SettingsFault
 from servers.openapi.document import DEEPEST, LARGEST_JSON, parsed
@@ -316,26 +313,6 @@ async def test_it_runs_alone_over_stdio_with_its_headers_in_a_file(api: Api, mod
     assert found.structured_content and ("authorization", SECRET) in api.seen[-1]["headers"]
 
 
-async def test_it_answers_on_a_unix_socket_in_both_eras(api: Api, tmp_path: Path) -> None:
-    address = tmp_path / "s.sock"
-    argv = [sys.executable, "-m", "servers.openapi", "--spec", api.spec, "--uds", str(address)]
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(argv, env=env, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
-        try:
-            with anyio.fail_after(40):
-                while not address.exists():
-                    await anyio.sleep(0.02)
-                for mode in MODES:
-                    transport = httpx2.AsyncHTTPTransport(uds=str(address), retries=3)
-                    async with httpx2.AsyncClient(transport=transport) as http:
-                        reached = streamable_http_client("http://runner/mcp", http_client=http)
-                        async with Client(reached, mode=mode) as client:
-                            assert not (await client.call_tool("getPet", {"id": "1"})).is_error
-        finally:
-            process.terminate()
-            process.wait(10)
-
-
 def test_an_administrator_adds_an_api_by_its_description_and_calls_it(tmp_path: Path) -> None:
     with serving() as api, installed(tmp_path / "home") as hub:
         words = ("servers", "add", "petstore", "--openapi", api.spec, "--header", f"Authorization: {SECRET}")
@@ -343,6 +320,8 @@ def test_an_administrator_adds_an_api_by_its_description_and_calls_it(tmp_path: 
         assert hub.json("servers", "list")["servers"] == []
         added = hub.json(*words)
         assert (added["state"], added["kind"], added["secrets"]) == ("ready", "openapi", ["Authorization"])
+        # Looked at over its unix socket, in its sandbox.
+        assert (set(added["eras"]), added["sandbox"]) == ({"modern", "legacy"}, "server")
         answer = hub.json("call", "getPet", '{"id": "花花"}')
         assert answer["structuredContent"]["at"] == "/v1/pets/" + quote("花花")
         assert ("authorization", SECRET) in api.seen[-1]["headers"]
