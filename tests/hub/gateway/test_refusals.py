@@ -187,3 +187,12 @@ async def test_denied_and_absent_tools_look_the_same_to_the_caller(running: Runn
     assert not behind.server.calls
     listed = events(await running.modern("tools/list", token=token))[-1]["result"]["tools"]
     assert [tool["name"] for tool in listed] == ["echo"]
+
+
+async def test_mirrored_headers_have_bounds(running: RunningHub, behind: Behind) -> None:
+    for extra in ({f"mcp-param-x{number}": "1" for number in range(65)}, {"mcp-param-long": "a" * 8193}):
+        answer = await running.modern("tools/call", ECHO, headers=extra)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32020)
+    assert not behind.server.calls
+    fits = {f"mcp-param-x{number}": "1" for number in range(63)} | {"mcp-param-long": "a" * 8192}
+    assert (await running.modern("tools/call", ECHO, headers=fits)).status_code == 200
