@@ -7,6 +7,7 @@ Read `Hub.__init__` from top to bottom: that is the hub. Order of what a request
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -30,7 +31,7 @@ from hub.background import kept
 from hub.bundled import Bundled, InternalServer
 from hub.catalog.publisher import Snapshots
 from hub.catalog.runner_client import RunnerClient
-from hub.catalog.service import THE_HUB, Catalog
+from hub.catalog.service import Catalog
 from hub.catalog.watcher import Changes, Watcher
 from hub.db import migrate
 from hub.db.engine import Database
@@ -75,6 +76,12 @@ ANNOUNCE_SECONDS = 2.0
 
 TABLES_SECONDS = 60.0
 """How long the other workers wait for the first to bring the tables to this version."""
+
+LOOKS_AT_ALL = 15
+"""Every so many rounds all servers are looked at, also those that nobody calls."""
+
+STALE_SECONDS = 2.0
+"""Between looks at the stored revisions: the bound on how long a lost announcement can matter."""
 
 REVISIT_SECONDS = 20.0
 """Between looks at servers that are not ready."""
@@ -182,7 +189,7 @@ class Hub:
         faces = _Faces(mcp, Starlette(routes=[]))
         context = Context(self.settings, InProcess(faces), self.sessions, self.database, self.admission, self.audit)
         faces.rest = Starlette(routes=self._routes(context))
-        self.app = Authentication(faces, self.keys, self.sessions, self.settings, self.metrics)
+        self.app = Authentication(faces, self.keys, self.sessions, self.settings, self.metrics, self.audit)
         self.local = LocalAdministrator(faces)
         reload = Starlette(routes=[Route("/reload", self._reloaded, methods=["POST"])])
         self.internal = _Faces(taken_over(mcp), reload)
@@ -232,7 +239,10 @@ class Hub:
             loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
                 ("snapshots", self._follow_snapshots),
                 ("last use of keys", self.keys.flush_forever),
+                ("idle sessions", partial(self.legacy_sessions.sweep_forever, self.snapshots, self.bridge.sweep)),
             ]
+            if self.settings.workers > 1:
+                loops.append(("changes of other workers", self._stay_current))
             if self.worker == 0:
                 loops += [
                     ("audit index", Indexer(self.audit.folder, self.database).run_forever),
@@ -274,17 +284,27 @@ class Hub:
 
     async def _refresh(self, name: str) -> None:
         try:
-            await self.catalog.refresh(THE_HUB, name)
+            await self.catalog.look_again(name)
         except HubError as error:
-            log.warning("server %s could not be refreshed: %s", name, error.message)
+            log.warning("server %s could not be looked at: %s", name, error.message)
 
     async def _revisit(self) -> None:
-        """Look again at servers that were not ready, so that recovery needs nobody."""
-        while True:
-            await asyncio.sleep(REVISIT_SECONDS)
+        """Look again at servers that are not ready or fail their callers, so that recovery needs nobody."""
+        await self.bundled.settled.wait()
+        for turn in itertools.count():
+            await self.catalog.reconcile(self.bundled.children())
             for row in self.catalog.list():
-                if row["enabled"] and row["state"] in ("down", "new"):
+                unwell = row["state"] in ("down", "new") or self.pool.reason(row["name"])
+                if row["enabled"] and (unwell or turn % LOOKS_AT_ALL == LOOKS_AT_ALL - 1):
                     await self._refresh(row["name"])
+            await asyncio.sleep(REVISIT_SECONDS)
+
+    async def _stay_current(self) -> None:
+        """Load what another worker stored and could not tell us of, as when one of the two was restarting."""
+        while True:
+            await asyncio.sleep(STALE_SECONDS)
+            if await self.catalog.stale() or await self.keys.stale():
+                await self.reload()
 
     async def _follow_snapshots(self) -> None:
         """Drop connections to servers that are gone."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hub.catalog.runner_client import RunnerClient
-from hub.catalog.service import THE_HUB, Catalog
+from hub.catalog.service import Catalog
 from hub.errors import HubError
 from hub.identity.api_keys import ApiKeys
 from hub.inference.registry import Models
@@ -25,6 +25,8 @@ from hub.settings import Settings
 from hub.upstream.address import Address
 
 log = logging.getLogger(__name__)
+
+ENGINES = frozenset({"local-chat", "local-embedder"})
 
 RETRY_SECONDS = 1.0
 PATIENCE_SECONDS = 120.0
@@ -112,15 +114,25 @@ class Bundled:
         self._runner = runner
         self._internal = internal
         self._announce = announce
+        self.settled = asyncio.Event()
+        """Set when everything was put down, or is not wanted."""
 
     async def run(self) -> None:
         """Have everything in place; what fails is retried while the hub serves the rest."""
         if self._settings.bare:
+            self.settled.set()
             return
         await self._wait_for_runner()
         # Models first: they are only put down here, and an agent that is asked early needs one.
         await self._try(self._engines)
         await asyncio.gather(self._try(self._parts), self._try(self._servers))
+        self.settled.set()
+
+    def children(self) -> frozenset[str]:
+        """The runner's children that are ours."""
+        if self._settings.bare:
+            return frozenset()
+        return frozenset({server.name for server in bundled_servers(self._settings)} | ENGINES)
 
     async def _try(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -212,8 +224,8 @@ class Bundled:
         deadline = loop.time() + PATIENCE_SECONDS
         while True:
             try:
-                shown = await self._catalog.refresh(THE_HUB, name)
-                if shown["state"] in ("ready", "degraded"):
+                await self._catalog.look_again(name)
+                if self._catalog.show(name)["state"] in ("ready", "degraded"):
                     return
             except HubError as error:
                 log.info("server %s is not ready yet: %s", name, error.message)

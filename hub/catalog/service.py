@@ -212,6 +212,21 @@ class Catalog:
             record.detail = "; ".join([told.state, *([told.reason] if told.reason else []), *said])[:2000]
         return self.show(name)
 
+    async def look_again(self, name: str) -> None:
+        """As `refresh`, by the hub itself: stored and recorded only when something is not as it was.
+
+        A server that stays down for a night would otherwise fill the audit with the same sentence.
+        """
+        row = self._known(name)
+        observed, said = await self._looked_at(row)
+        same_facts = not observed.facts or all(observed.facts.get(era) == row.facts.get(era) for era in ERAS)
+        if (observed.state, observed.reason) == (row.state, row.reason) and same_facts and not said:
+            return
+        with self._audit.recording("server:refresh", THE_HUB, server=name) as record:
+            await self._commit(store.Edit(observed=observed))
+            record.outcome = "ok"
+            record.detail = "; ".join([observed.state, *([observed.reason] if observed.reason else []), *said])[:2000]
+
     async def apply(self, principal: Principal, declaration: Declaration, *, dry_run: bool = False) -> dict[str, Any]:
         """Bring servers and collections into the declared form, all or nothing; entries not named stay as they are.
 
@@ -403,6 +418,9 @@ class Catalog:
             found = await self._look_patiently(self._address(row), wanted, child=is_child(row.declared))
         except HubError as error:
             return store.Observed(row.name, row.declared, began, "down", error.message), ()
+        except ValidationError:
+            reason = "Its declaration does not fit this version: declare it anew."
+            return store.Observed(row.name, row.declared, began, "down", reason), ()
         said = rendering.changes(self._definitions(row.name), found.definitions)
         return _observed(row, found, began, said), said
 
