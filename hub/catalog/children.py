@@ -56,6 +56,7 @@ class Children:
         self._keyring = keyring
         self._folder = folder
         self._trials: dict[str, float] = {}
+        self._strays: set[str] = set()
 
     def address(self, name: str) -> Address:
         """Where a child is reached."""
@@ -74,7 +75,7 @@ class Children:
                     await self._runner.forget(child)
                 except HubError as error:
                     log.warning("child %s could not be stopped: %s", child, error.reason)
-            await anyio.to_thread.run_sync(_remove_folder, self._folder / child)
+                await anyio.to_thread.run_sync(_remove_folder, self._folder / child)
 
     @asynccontextmanager
     async def added(self, spec: ServerSpec) -> AsyncGenerator[Address]:
@@ -121,7 +122,8 @@ class Children:
     async def reconcile(self, owned: Collection[str]) -> None:
         """Order every child that is stored, and end those that neither a server nor anybody in `owned` has.
 
-        Never raises for a child, the runner or the database: the next time does what this one could not.
+        A child that is nobody's ends when it is met the second time, so that one who starts it has time to say whose
+        it is. Never raises for a child, the runner or the database: the next time does what this one could not.
         """
         try:
             # Children first: one that is ordered is stored before, so a child without a row is nobody's.
@@ -133,7 +135,9 @@ class Children:
         known = {row.name for row in rows} | set(owned)
         names = {row.name for row in rows if _wants_child(row)} - set(owned)
         names |= {row.name for row in rows if not row.internal and row.name in running} - set(owned)
-        names |= {name for name in running if name not in known and not name.startswith(TRIAL)}
+        strays = {name for name in running if name not in known and not name.startswith(TRIAL)}
+        names |= strays & self._strays
+        self._strays = strays
         limit = anyio.CapacityLimiter(SETTLED_AT_ONCE)
 
         async def settle(name: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from hub.catalog import children
 from hub.catalog.manifest import Declaration, ServerSpec
+from hub.catalog.models import ServerRow
 from hub.catalog.service import THE_HUB, Catalog
 from hub.errors import Conflict, HubError, NotFound
 from hub.upstream.address import Address
@@ -202,6 +203,7 @@ async def test_a_removal_is_whole_though_the_runner_is_away(on: Stage) -> None:
     assert (on.catalog.list(), list(on.world.children)) == ([], ["local"])
     on.world.runner_is_away = False
     await on.catalog.reconcile()
+    await on.catalog.reconcile()
     assert on.world.children == {}
 
 
@@ -231,6 +233,8 @@ async def test_children_are_those_that_are_declared_and_those_of_the_hub(on: Sta
     on.world.children = {name: {} for name in ("rag", "local-chat", "stray", "try-running")}
     on.world.refused.add("choosy")
     await on.catalog.reconcile(["rag", "local-chat"])
+    assert on.world.children["stray"] == {}, "it may be about to be said whose it is"
+    await on.catalog.reconcile(["rag", "local-chat"])
     assert on.world.children == {"rag": {}, "local-chat": {}, "try-running": {}, "local": kept}
 
 
@@ -239,7 +243,9 @@ async def test_a_child_is_left_alone_while_its_server_is_being_added(on: Stage) 
     async with anyio.create_task_group() as group:
         group.start_soon(on.catalog.add, ADMIN, local())
         await gate.reached.wait()
-        await on.another_worker()[0].reconcile()
+        other, _ = on.another_worker()
+        await other.reconcile()
+        await other.reconcile()
         assert list(on.world.children) == ["local"]
         gate.open.set()
     assert on.catalog.show("local")["state"] == "ready"
@@ -252,3 +258,16 @@ async def test_a_trial_that_nobody_ended_ends(on: Stage, monkeypatch: pytest.Mon
     monkeypatch.setattr(children, "TRIAL_SECONDS", 0.0)
     await on.catalog.reconcile()
     assert on.world.children == {}
+
+
+async def test_a_declaration_that_this_version_cannot_read_is_a_reason_not_a_failure(on: Stage) -> None:
+    await on.catalog.add(ADMIN, local())
+    with on.database.session() as session:
+        row = session.get(ServerRow, "local")
+        assert row is not None
+        row.declared = row.declared | {"from": "the future"}
+        session.add(row)
+    await on.catalog.load()
+    shown = await on.catalog.refresh(THE_HUB, "local")
+    assert (shown["state"], shown["reason"]) == ("down", "Its declaration does not fit this version: declare it anew.")
+    await on.catalog.reconcile()
