@@ -273,7 +273,8 @@ class Bridge:
                 session = self._bridged.get(key)
                 if session is not None:
                     refused = jsonrpc.error(message.id, -32601, "The client behind this session cannot be asked")
-                    await session.notify(refused)
+                    # Not waited for: over HTTP+SSE this is the reader of the session's only stream.
+                    self._later(session.notify(refused))
             elif message.method == PROGRESS:
                 if token is None or not _is_progress(message, own_token):
                     return

@@ -280,7 +280,8 @@ class Sessions:
             await asyncio.sleep(SWEEP_SECONDS)
             self.sweep()
             for session in self._sessions.values():
-                session.keep_current(snapshots.current)
+                if not session.running:
+                    session.keep_current(snapshots.current)
             for sweep in beside:
                 sweep(snapshots.current)
 

@@ -119,7 +119,11 @@ class SseSession:
     def _learn_endpoint(self, told: str) -> None:
         """Only the path is taken: a server cannot send our credentials to another origin."""
         here = urlsplit(self.upstream.address.url)
-        there = urlsplit(urljoin(self.upstream.address.url, told))
+        try:
+            there = urlsplit(urljoin(self.upstream.address.url, told))
+        except ValueError:
+            self._fail(UpstreamError(f"Server {self.upstream.name!r} named an address that is none"))
+            return
         if (there.scheme, there.netloc) != (here.scheme, here.netloc):
             self._fail(UpstreamError(f"Server {self.upstream.name!r} named an address of another origin"))
         elif not self._endpoint.done():

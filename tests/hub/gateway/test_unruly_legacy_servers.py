@@ -13,6 +13,7 @@ import pytest
 from mcp.server.mcpserver import Context, MCPServer
 
 from hub.gateway import bridge
+from hub.gateway.seals import Seals
 from hub.upstream.address import Address
 from tests.support.everything import Everything
 from tests.support.hub import MODERN, RunningHub, events, modern_headers, modern_message
@@ -182,6 +183,13 @@ async def behind_a_socket(running: RunningHub, folder: Path, only: Any) -> Recor
     return recorded
 
 
+def sealed_task(running: RunningHub) -> str:
+    """A task of the child's, as this client knows it."""
+    principal = running.hub.keys.authenticate(running.token)
+    assert principal is not None
+    return orjson.loads(Seals(running.hub.keyring).wrap("task", principal, "child", b'"task-1"'))
+
+
 @pytest.mark.parametrize("client", ["modern", "legacy"])
 @pytest.mark.parametrize("only", ["modern", "legacy"])
 async def test_a_child_learns_whose_every_request_is(
@@ -205,6 +213,10 @@ async def test_a_child_learns_whose_every_request_is(
                 assert stream.status_code == 200
                 while not any(one.message.get("id") == "follow" for one in recorded.seen):
                     await asyncio.sleep(0.01)
+            sealed = sealed_task(running)
+            headers = {"mcp-name": sealed}
+            assert "error" in events(await running.modern("tasks/get", {"taskId": sealed}, headers=headers))[-1]
+            assert recorded.asked("tasks/get")
         # What the hub watches for its own ends is nobody's.
         session = recorded.asked("tools/call")[0].headers.get("mcp-session-id")
         same = [one for one in recorded.seen if one.headers.get("mcp-session-id") == session]
