@@ -10,7 +10,7 @@ CLIENTS = ("Client", "AsyncClient")
 
 
 def test_every_http_client_ignores_the_proxies_of_the_environment() -> None:
-    """httpx heeds them unless told not to, or handed a transport of its own."""
+    """The library heeds them unless told not to, or handed a transport of its own."""
     astray = [
         f"{path.relative_to(ROOT)}:{call.lineno}"
         for part in ("hub", "agents", "registry")
