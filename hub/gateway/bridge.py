@@ -20,17 +20,15 @@ from hub.catalog.watcher import Changes
 from hub.errors import HubError, InvalidParams, UpstreamError
 from hub.gateway.bridged import BridgedSessions
 from hub.gateway.calls import Call, Emit, Outcome
+from hub.gateway.outgoing import mirrored, param_headers, retargeted, set_caller
 from hub.gateway.seals import Seals
 from hub.gateway.sessions import own_headers
 from hub.gateway.wire import RELAYED_STATUS
 from hub.upstream import jsonrpc
 from hub.upstream.connection import Incoming
 from hub.upstream.jsonrpc import Fragments, Message
-from hub.upstream.modern_http import META, NAME_KEYS, ModernChannel, envelope, header_value
+from hub.upstream.modern_http import META, NAME_KEYS, ModernChannel, envelope
 from hub.upstream.pool import Pool
-
-CALLER = "dev.entrepot/caller"
-"""The `_meta` key that tells a server of ours on whose behalf it is called; never taken from outside."""
 
 MOST_ROUNDS = 10
 """Rounds of questions within one call; the reference client's limit."""
@@ -81,14 +79,14 @@ class Bridge:
 
     async def _modern(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
         """Modern on both sides: a POST is isolated, so ids and progress tokens pass as they are."""
-        params = _retargeted(call, target)
+        params = retargeted(call, target)
         set_caller(params, call, server)
         if "requestState" in params:
             params["requestState"] = self._seals.unwrap("state", call.principal, server.name, params["requestState"])
         channel = ModernChannel(
             self._pool.upstream(server.name, server.address, server.digest),
             target.name if call.method in NAME_KEYS else None,
-            _param_headers(call, server),
+            param_headers(call, server),
         )
 
         async def on_message(message: Message) -> None:
@@ -124,7 +122,7 @@ class Bridge:
         session = call.session
         if session is None:
             raise InvalidParams("This request needs a session", hint="Send initialize first.")
-        params = _retargeted(call, target)
+        params = retargeted(call, target)
         set_caller(params, call, server)
 
         async def on_message(message: Message) -> None:
@@ -186,7 +184,7 @@ class Bridge:
         session = call.session
         if session is None:
             raise InvalidParams("This request needs a session", hint="Send initialize first.")
-        params = _retargeted(call, target)
+        params = retargeted(call, target)
         capabilities = {key: value for key, value in session.capabilities.items() if key != "roots"}
         if "roots" in session.capabilities:
             capabilities["roots"] = {}
@@ -196,7 +194,7 @@ class Bridge:
         params["_meta"] = Raw(orjson.dumps(meta))
         set_caller(params, call, server)
         upstream = self._pool.upstream(server.name, server.address, server.digest)
-        headers = (*_mirrored(target, params), *own_headers(server, call.principal.subject))
+        headers = (*mirrored(target, params), *own_headers(server, call.principal.subject))
         channel = ModernChannel(upstream, target.name if call.method in NAME_KEYS else None, headers)
 
         async def on_message(message: Message) -> None:
@@ -254,7 +252,7 @@ class Bridge:
     async def _up(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
         """A modern client, a legacy server: over a session that the hub holds for this principal."""
         key = (server.name, server.digest, call.principal.subject)
-        params = _retargeted(call, target)
+        params = retargeted(call, target)
         identifier = b"%d" % next(self._counter)
         token = call.meta.get("progressToken")
         meta: dict[str, Any] = {
@@ -317,70 +315,6 @@ async def _quietly(work: Any) -> None:
         await work
     except HubError:
         return
-
-
-def _retargeted(call: Call, target: Target) -> Fragments:
-    """The parameters under the server's own name for the target."""
-    params = dict(call.params)
-    key = "uri" if target.kind in ("resource", "template") else "name"
-    if call.method == "completion/complete":
-        reference = jsonrpc.fragments(params["ref"])
-        if not jsonrpc.same(reference.get(key), orjson.dumps(target.name)):
-            params["ref"] = Raw(jsonrpc.write(reference | {key: orjson.dumps(target.name)}))
-    elif target.name != call.name:
-        params[key] = Raw(orjson.dumps(target.name))
-    return params
-
-
-def set_caller(params: Fragments, call: Call, server: Server) -> None:
-    """Tell a server of ours who calls; drop that key from what anyone else sent."""
-    if not server.internal and CALLER not in call.meta:
-        return
-    meta = jsonrpc.mapping(jsonrpc.value(params["_meta"])) if "_meta" in params else {}
-    outside = meta.pop(CALLER, None)
-    if server.internal:
-        principal = call.principal
-        meta[CALLER] = {
-            "subject": principal.subject,
-            "name": principal.name,
-            "kind": principal.kind,
-            "scopes": sorted(principal.scopes),
-            "on_behalf_of": principal.on_behalf_of,
-            "trace": call.trace,
-            # How deep a chain of agents is; only a run's own border may count it up.
-            "depth": jsonrpc.mapping(outside).get("depth", 0) if principal.kind == "run" else 0,
-        }
-    params["_meta"] = Raw(orjson.dumps(meta))
-
-
-def _param_headers(call: Call, server: Server) -> tuple[tuple[bytes, bytes], ...]:
-    """Mirrored arguments travel on as they came; a runner's child learns whose call it is, for isolation."""
-    return (*call.param_headers.items(), *own_headers(server, call.principal.subject))
-
-
-def _mirrored(target: Target, params: Fragments) -> tuple[tuple[bytes, bytes], ...]:
-    """The `Mcp-Param-*` headers of a call that came without them (SEP-2243)."""
-    if not target.param_headers or "arguments" not in params:
-        return ()
-    try:
-        arguments = jsonrpc.value(params["arguments"])
-    except jsonrpc.NotJson as error:
-        raise InvalidParams("params.arguments cannot be read") from error
-    headers: list[tuple[bytes, bytes]] = []
-    for name, path in target.param_headers:
-        found: Any = arguments
-        for step in path:
-            found = jsonrpc.mapping(found).get(step)
-        if found is not None:
-            headers.append((b"mcp-param-" + name.encode(), param_value(found)))
-    return tuple(headers)
-
-
-def param_value(found: object) -> bytes:
-    """An argument as its mirroring header says it."""
-    if isinstance(found, bool):
-        return b"true" if found else b"false"
-    return header_value(str(found))
 
 
 def _is_progress(message: Message, token: object) -> bool:

@@ -10,8 +10,8 @@ from msgspec import Raw
 from hub.audit.recorder import Audit
 from hub.catalog.snapshot import Snapshot, View
 from hub.errors import InvalidParams, UpstreamError
-from hub.gateway.bridge import set_caller
 from hub.gateway.calls import Call, Emit, Outcome
+from hub.gateway.outgoing import set_caller
 from hub.gateway.seals import Seals
 from hub.gateway.sessions import own_headers
 from hub.gateway.wire import RELAYED_STATUS
