@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Generator
+from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -29,6 +30,9 @@ from hub.settings import Settings
 
 STOP_SECONDS = 5
 """All children are gone by then, or killed."""
+
+BACKLOG = 2048
+"""As many as the hub's own sockets take: what waits here are its calls."""
 
 log = logging.getLogger("entrepot.runner")
 
@@ -58,7 +62,6 @@ async def serve(settings: Settings) -> None:
     supervisor = Supervisor(place, WantedFile(settings.home / "runner.json"))
     config = uvicorn.Config(
         Api(supervisor, place.sandbox, WeightStore(settings.weights_dir)),
-        uds=str(settings.runner_socket),
         http="httptools",
         ws="none",
         lifespan="off",
@@ -77,13 +80,18 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     await supervisor.start()
+    # Bound here, so that its file is known as ours: after a killed `up` the next runner may be there before we go.
+    listener = listen(settings.runner_socket)
+    own = identity(settings.runner_socket)
     try:
-        await server.serve()
+        await server.serve(sockets=[listener])
     finally:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await supervisor.close()
-        settings.runner_socket.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if identity(settings.runner_socket) == own:
+                settings.runner_socket.unlink()
 
 
 def prepare(settings: Settings) -> None:
@@ -99,6 +107,21 @@ def prepare(settings: Settings) -> None:
     settings.runner_socket.unlink(missing_ok=True)
     for left in settings.run_dir.glob("c????????????-*"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening socket there that only this user may open."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """What tells this file from a later one of the same name, whose inode may be the same again."""
+    found = path.stat()
+    return found.st_ino, found.st_ctime_ns
 
 
 def answers(settings: Settings) -> bool:
