@@ -27,6 +27,7 @@ from hub.admin_api import router
 from hub.admin_api.services import Services
 from hub.audit.indexer import Indexer
 from hub.audit.recorder import Audit
+from hub.audit.refusals import Refusals
 from hub.background import kept
 from hub.bundled import Bundled, InternalServer
 from hub.catalog.publisher import Snapshots
@@ -172,7 +173,7 @@ class Hub:
     def _assemble(self) -> None:
         """Everything that needs the running loop: connections and the faces over them."""
         self.pool = Pool(self._bounds)
-        listing = Listing(self.admission)
+        listing = Listing(self.admission, Refusals(self.audit, "access:refused"))
         seals = Seals(self.keyring)
         self.changes = Changes(self.snapshots, self._refresh)
         self.bridge = Bridge(self.pool, seals, self.changes)
@@ -303,8 +304,11 @@ class Hub:
         """Load what another worker stored and could not tell us of, as when one of the two was restarting."""
         while True:
             await asyncio.sleep(STALE_SECONDS)
-            if await self.catalog.stale() or await self.keys.stale():
-                await self.reload()
+            if await self.keys.stale():
+                await self.keys.load()
+            if await self.catalog.stale():
+                await self.catalog.load()
+                await self.models.load()
 
     async def _follow_snapshots(self) -> None:
         """Drop connections to servers that are gone."""
@@ -317,9 +321,11 @@ class Hub:
             known = present
 
     async def reload(self) -> None:
-        """Serve what another worker stored."""
-        await self.keys.load()
-        await self.catalog.load()
+        """Serve what another worker stored. Every run makes and revokes a key, so only what changed is read."""
+        if await self.keys.stale():
+            await self.keys.load()
+        if await self.catalog.stale():
+            await self.catalog.load()
         await self.models.load()
 
     async def _announce(self) -> None:

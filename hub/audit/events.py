@@ -47,7 +47,7 @@ class SessionOpen(Event):
 
 
 class AccessRefused(Event):
-    """A request was refused at the door: no key or a bad one, a foreign host. `target` is the path; ten a second."""
+    """A request was refused at the door: a bad key or none, a foreign host, a withheld endpoint. `target`: the path."""
 
     name = "access:refused"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -35,6 +36,9 @@ def opened(declared: Mapping[str, Any], keyring: Keyring) -> ServerSpec:
     return ServerSpec.model_validate({**declared, **values})
 
 
+_ADDRESSES = ("url", "openapi", "base_url")
+
+
 def difference(before: ServerSpec | None, after: ServerSpec) -> dict[str, Any]:
     """What a declaration changes, member by member as `{"from", "to"}`; secrets only as set or changed."""
     shown: dict[str, Any] = {}
@@ -51,6 +55,16 @@ def difference(before: ServerSpec | None, after: ServerSpec) -> dict[str, Any]:
             for key in sorted({*old, *new}):
                 if old.get(key) != new.get(key):
                     shown[f"{name}.{key}"] = {"from": "set" if key in old else "", "to": "set" if key in new else ""}
+        elif name in _ADDRESSES:
+            shown[name] = {"from": without_query(old), "to": without_query(new)}
         else:
             shown[name] = {"from": old, "to": new}
     return shown
+
+
+def without_query(url: str | None) -> str | None:
+    """An address as people are shown it: its query may hold a key, and so may what stands before the host."""
+    if not url:
+        return url
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="…" if parts.query else "").geturl()

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from hub import __version__
+from hub.audit.refusals import Refusals
 from hub.catalog.snapshot import KINDS, Era, Kind, Server, Snapshot, Target, View
 from hub.errors import InvalidParams, NotFound
 from hub.identity.principal import Principal
@@ -42,10 +43,20 @@ LISTS: Mapping[str, tuple[Kind, str]] = {
 HUB_INFO = {"name": "entrepot", "title": "Entrepot", "version": __version__}
 
 
+WHAT_THERE_IS = "`entrepot servers list` shows what there is."
+
+
+class WithheldView(NotFound):
+    """An endpoint that this caller may not know of: on the wire as one that is not there; in the audit, a denial."""
+
+    outcome = "denied"
+
+
 class Listing:
     """Lists and capabilities for one worker."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, refusals: Refusals) -> None:
+        self._refusals = refusals
         self._admission = admission
         self._kept: dict[tuple[object, ...], bytes] = {}
         self._of: Snapshot | None = None
@@ -53,8 +64,12 @@ class Listing:
     def view(self, snapshot: Snapshot, key: str, principal: Principal) -> View:
         """The endpoint's content. Raises `NotFound` alike for one that is not there and one that is not allowed."""
         view = snapshot.views.get(key)
-        if view is None or (key and not self.servers(snapshot, view, principal)):
-            raise NotFound(f"There is no endpoint /mcp/{key}", hint="`entrepot servers list` shows what there is.")
+        if view is None:
+            raise NotFound(no_endpoint(key), hint=WHAT_THERE_IS)
+        if key and not self.servers(snapshot, view, principal):
+            error = WithheldView(no_endpoint(key), hint=WHAT_THERE_IS)
+            self._refusals.record(error, principal, target=f"/mcp/{key}")
+            raise error
         return view
 
     def servers(self, snapshot: Snapshot, view: View, principal: Principal) -> list[Server]:
@@ -189,3 +204,8 @@ def _offset(cursor: object, revision: int) -> int:
         return max(int(offset), 0)
     except (ValueError, binascii.Error) as error:
         raise InvalidParams("The cursor is not one that this endpoint gave") from error
+
+
+def no_endpoint(key: str) -> str:
+    """The same words for an endpoint that is not there and one that is withheld."""
+    return f"There is no endpoint /mcp/{key}"
