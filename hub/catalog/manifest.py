@@ -77,10 +77,11 @@ class ServerSpec(Strict):
         default_factory=list[Requirement],
         description="What a pypi: package is installed with, as `mcp<2` for one that forgot to say so.",
     )
-    folders: Annotated[dict[Folder, Literal["read", "write"]], Field(max_length=20)] = Field(
-        default_factory=dict[Folder, Literal["read", "write"]],
+    folders: Annotated[dict[Folder, Literal["read", "write", "own"]], Field(max_length=20)] = Field(
+        default_factory=dict[Folder, Literal["read", "write", "own"]],
         description="Folders of this machine that the sandbox shows at their own paths. Where the hub runs as root, a "
-        "folder to write becomes the property of the sandbox's user.",
+        "folder to write becomes, with all in it, the property of the sandbox's user: `write` refuses that for one "
+        "that is not empty, `own` agrees to it.",
     )
     era: Literal["auto", "modern", "legacy"] = "auto"
     env: Secrets = Field(default_factory=dict[str, SecretStr], description="Environment of the child; sealed at rest.")

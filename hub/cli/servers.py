@@ -68,6 +68,7 @@ entrepot servers add files --env ROOT=/data --stdio python -m my_server --flag""
 )
 @click.option("--read", multiple=True, metavar="FOLDER", help="Show this folder to its sandbox.")
 @click.option("--write", multiple=True, metavar="FOLDER", help="Show this folder to its sandbox, to write in.")
+@click.option("--chown", is_flag=True, help="Let --write folders change owner, with all in them (a hub of root's).")
 @click.option("--title", default="", help="What people are shown.")
 @click.option("--description", default="", help="What it is for.")
 @click.option(
@@ -213,8 +214,9 @@ def _declared(
 
 def _told(told: dict[str, Any]) -> dict[str, Any]:
     read, write = told.pop("read"), told.pop("write")
+    right = "own" if told.pop("chown") else "write"
     told["folders"] = {os.path.abspath(path): "read" for path in read} | {
-        os.path.abspath(path): "write" for path in write
+        os.path.abspath(path): right for path in write
     }
     told["env"], told["headers"] = dict(told["env"]), dict(told.pop("header"))
     return {name: value for name, value in told.items() if value}

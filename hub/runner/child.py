@@ -159,7 +159,7 @@ class Child:
         if folder is not None:
             binds.append(Bind(folder, folder, writable=True))
         for path, right in self.spec.folders.items():
-            binds.append(Bind(Path(path), Path(path), writable=right == "write"))
+            binds.append(Bind(Path(path), Path(path), writable=right != "read", granted=right == "write"))
         cwd = Path(self.spec.cwd) if self.spec.cwd else None
         if cwd is not None:
             binds.append(Bind(cwd, cwd, writable=True))
@@ -167,6 +167,7 @@ class Child:
         try:
             return self._place.sandbox.launch(argv, profile=SERVER, env=env, binds=binds, cwd=cwd)
         except HubError as fault:
+            self._log.write(f"not started: {fault.message}. {fault.hint}", "warning")
             raise UpstreamDown(f"server {self.name!r} cannot be started: {fault.message}", hint=fault.hint) from fault
 
     def _package(self, program: str) -> list[Bind]:

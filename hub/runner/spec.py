@@ -25,7 +25,9 @@ class ChildSpec(BaseModel):
     command: Annotated[tuple[Argument, ...], Field(min_length=1)]
     env: dict[str, Argument] = {}
     cwd: str | None = None
-    folders: dict[str, Literal["read", "write"]] = Field({}, description="What its sandbox shows of the host.")
+    folders: dict[str, Literal["read", "write", "own"]] = Field(
+        {}, description="What its sandbox shows of the host; `own` may be written and may change its owner."
+    )
     sandbox: Literal["server", "trusted"] = "server"
     kind: Literal["stdio", "http"] = "stdio"
     replicas: int = Field(1, ge=0, le=64)

@@ -6,6 +6,7 @@ The servers run as a user's would: fetched by npx and uv, sandboxed.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -75,7 +76,7 @@ def folder(real: Real, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "files": ("--write", str(files), "--package", realpeers.FILESYSTEM, str(files)),
         "memory": ("--package", realpeers.MEMORY),
         "time": ("--package", realpeers.TIME, *realpeers.BEFORE_2),
-        "git": ("--write", str(repository), "--package", realpeers.GIT, *realpeers.BEFORE_2),
+        "git": ("--write", str(repository), "--chown", "--package", realpeers.GIT, *realpeers.BEFORE_2),
     }
     with ThreadPoolExecutor(len(ways)) as pool:
         adding = [pool.submit(add, real.hub, name, *way) for name, way in ways.items()]
@@ -199,6 +200,19 @@ def test_a_file_server_sees_the_folder_it_was_granted_and_nothing_else(real: Rea
     assert "made through" in real.call("read_text_file", path=str(made))
     outside = json.dumps({"path": str(folder / "repository" / "draft.txt")})
     assert real.hub.run("call", "read_text_file", outside).returncode != 0
+
+
+def test_a_folder_with_files_changes_its_owner_only_when_told_to(
+    real: Real, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if os.geteuid():
+        pytest.skip("only root gives folders away")
+    taken = tmp_path_factory.mktemp("taken")
+    (taken / "mine.txt").touch()
+    told = real.hub.run("servers", "add", "taker", "--write", str(taken), "--stdio", "cat")
+    assert told.returncode != 0
+    assert "--chown" in told.stderr
+    assert (taken / "mine.txt").stat().st_uid == taken.stat().st_uid == 0
 
 
 def test_a_git_server_changes_the_repository_it_was_granted(real: Real, folder: Path) -> None:

@@ -42,6 +42,8 @@ class Bind:
     source: Path
     target: Path
     writable: bool = False
+    granted: bool = False
+    """Somebody's own folder: it changes hands only when it is empty. Ours, and those given away, always do."""
 
 
 @dataclass(frozen=True, slots=True)

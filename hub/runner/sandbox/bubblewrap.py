@@ -94,6 +94,8 @@ class BubblewrapSandbox:
         if not argv:
             raise InvalidParams("a sandbox needs a command")
         binary, program = self._ready(profile)
+        if self._root:
+            _refuse_others(binds)
         user = self._user(binds)
         arguments = self._arguments(profile, limits, binds)
         group = self._groups.make(limits)
@@ -273,6 +275,23 @@ def _sealed(content: bytes) -> int:
         file.write(content)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
+
+
+def _refuse_others(binds: Sequence[Bind]) -> None:
+    """Raise `InvalidParams` for a granted folder with files of another user in it: handing it over takes them away."""
+    for bind in binds:
+        if not (bind.writable and bind.granted):
+            continue
+        try:
+            owner = bind.source.stat().st_uid
+            empty = bind.source.is_dir() and next(bind.source.iterdir(), None) is None
+        except OSError as fault:
+            raise InvalidParams(f"{bind.source} cannot be shown to a sandbox: {fault.strerror}") from fault
+        if not empty and owner not in range(FIRST_USER, FIRST_USER + USERS):
+            raise InvalidParams(
+                f"{bind.source} is not empty, and as the hub runs as root all in it would change its owner",
+                hint="Grant an empty folder, add --chown to agree to that, or run the hub as the folder's owner.",
+            )
 
 
 def _hand_over(binds: Sequence[Bind], user: int) -> None:
