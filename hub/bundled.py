@@ -177,11 +177,12 @@ class Bundled:
     async def _servers(self) -> None:
         servers = bundled_servers(self._settings)
         for server in servers:
-            await self._runner.want(server.name, await self._child(server))
+            # Into the catalog first: a person's own server of this name refuses, and keeps its child.
             address = Address(f"http://runner/s/{server.name}/mcp", str(self._settings.runner_socket))
             await self._catalog.register_internal(
                 server.name, address, title=server.title, description=server.description
             )
+            await self._runner.want(server.name, await self._child(server))
         await asyncio.gather(*(self._until_ready(server.name) for server in servers))
 
     async def _parts(self) -> None:
