@@ -5,7 +5,7 @@ UV := $(BIN)/uv
 UV_VERSION := 0.13.8
 export ENTREPOT_HOME ?= $(CURDIR)/.entrepot
 
-.PHONY: setup up test lint format bench lock docs wheel docker-steps clean
+.PHONY: setup up test lint format bench soak lock docs wheel docker-steps clean
 
 setup: $(VENV)/.installed ## Install everything into .venv
 
@@ -36,6 +36,9 @@ format: setup
 
 bench: setup ## Measure the data path beside a direct call
 	@$(BIN)/python -m benchmarks
+
+soak: setup ## Run what takes minutes: leaks, kill storms, fuzzing; ARGS name scenarios and --minutes
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 

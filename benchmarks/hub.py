@@ -44,8 +44,13 @@ class Hub:
         declared = {"servers": [{"name": name, "url": url} for name, url in servers.items()]}
         self.command("apply", "-", given=orjson.dumps(declared).decode())
 
-    def exposed(self, tool: str) -> str:
-        """The name under which callers see the first tool of that name."""
+    def admin(self) -> httpx.Client:
+        """A client of the admin API, as the local administrator."""
+        socket_path = str(self.home / "run" / "admin.sock")
+        return httpx.Client(transport=httpx.HTTPTransport(uds=socket_path), base_url="http://hub", timeout=60)
+
+    def exposed(self, tool: str, server: str = "") -> str:
+        """The name under which callers see the first tool of that name, or that of one server."""
         ask = {"jsonrpc": "2.0", "id": 1, "method": "initialize"}
         hello = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
         headers = {"authorization": f"Bearer {self.token}", "accept": "application/json, text/event-stream"}
@@ -55,7 +60,8 @@ class Hub:
             session = {"mcp-session-id": opened.headers["mcp-session-id"]}
             listed = client.post(self.url, json={"jsonrpc": "2.0", "id": 2, "method": "tools/list"}, headers=session)
             names = [one["name"] for one in listed.json()["result"]["tools"]]
-        found = [name for name in names if name == tool or name.endswith(f"__{tool}")]
+        wanted = (tool, f"{server}__{tool}") if server else (tool,)
+        found = [name for name in names if name in wanted or (not server and name.endswith(f"__{tool}"))]
         if not found:
             raise RuntimeError(f"the hub exposes no {tool}, only {names[:10]}")
         return found[0]

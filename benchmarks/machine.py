@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import orjson
 import psutil
 
@@ -66,6 +68,26 @@ def _runs(process: psutil.Process, what: str) -> bool:
     """Whether the interpreter itself is this script; what only wraps it (a sandbox) belongs to the hub."""
     command = process.cmdline()
     return len(command) > 1 and any(part.endswith(what) for part in command[:3]) and "python" in command[0]
+
+
+def worker(pid: int, number: int = 0) -> psutil.Process:
+    """The process of one worker of a hub. Raises `LookupError`."""
+    for child in psutil.Process(pid).children():
+        command = child.cmdline()
+        if "serve" in command and command[command.index("--worker") + 1] == str(number):
+            return child
+    raise LookupError(f"process {pid} has no worker {number}")
+
+
+def place(url: str) -> tuple[str, int]:
+    """Host and port of a URL."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 80
+
+
+def opened(port: int) -> int:
+    """Sessions that were opened at a mock server and not ended."""
+    return int(httpx.get(f"http://127.0.0.1:{port}/sessions", timeout=10, trust_env=False).json()["open"])
 
 
 def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
@@ -128,7 +150,7 @@ def describe(cpus: Sequence[int]) -> dict[str, str]:
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": platform.platform(),
         "python": f"{platform.python_version()}; {versions}",
-        "commit": _commit(),
+        "commit": commit(),
         "load before": " ".join(f"{value:.1f}" for value in os.getloadavg()),
     }
 
@@ -146,7 +168,8 @@ def _cpu_name() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit of this checkout, marked when it has changes."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, timeout=10

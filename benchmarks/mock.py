@@ -30,6 +30,8 @@ Send = Callable[[Event], Awaitable[None]]
 UNKNOWN = b'"error":{"code":-32601,"message":"Method not found"}}'
 JSON_TYPE = (b"content-type", b"application/json")
 SESSIONS = itertools.count(1)
+OPEN: set[bytes] = set()
+"""Sessions that were opened and not ended, counted for whoever looks for leaks at `/sessions`."""
 
 
 @functools.cache
@@ -110,7 +112,7 @@ def is_ticks(message: dict[str, Any]) -> bool:
 async def app(scope: Event, receive: Receive, send: Send) -> None:
     """The ASGI face."""
     if scope["method"] != "POST":
-        await _respond(send, 405 if scope["method"] == "GET" else 200, b"")
+        await _other(scope, send)
         return
     body = b""
     more = True
@@ -126,9 +128,22 @@ async def app(scope: Event, receive: Receive, send: Send) -> None:
     if is_ticks(message):
         await _stream(send, message, count)
         return
-    extra = [(b"mcp-session-id", b"m%d" % next(SESSIONS))] if message["method"] == "initialize" else []
+    extra: list[tuple[bytes, bytes]] = []
+    if message["method"] == "initialize":
+        session = b"m%d" % next(SESSIONS)
+        OPEN.add(session)
+        extra.append((b"mcp-session-id", session))
     reply = answer(message, count)
     await _respond(send, 404 if reply.endswith(UNKNOWN) else 200, reply, extra)
+
+
+async def _other(scope: Event, send: Send) -> None:
+    if scope["path"] == "/sessions":
+        await _respond(send, 200, b'{"open":%d}' % len(OPEN))
+        return
+    if scope["method"] == "DELETE":
+        OPEN.difference_update(value for name, value in scope["headers"] if name == b"mcp-session-id")
+    await _respond(send, 405 if scope["method"] == "GET" else 200, b"")
 
 
 async def _respond(send: Send, status: int, body: bytes, extra: list[tuple[bytes, bytes]] | None = None) -> None:
