@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from hub.errors import OutcomeUnknown, UpstreamDown, UpstreamError, UpstreamTimeout
@@ -18,6 +19,9 @@ from hub.upstream.sse import Event, Reader
 OnMessage = Callable[[Message], Awaitable[None]]
 """Receives what a server sends before its answer: notifications, and requests of its own (legacy)."""
 
+Rest = Callable[[OnMessage, Bounds], Awaitable["Incoming"]]
+"""Reads on where an answer was left, under bounds of its own."""
+
 LONGEST_SECONDS = 3600.0
 """An answer's stream ends after this, whatever the server says meanwhile: signs of life alone are no answer."""
 
@@ -28,6 +32,15 @@ class Incoming:
 
     status: int
     message: Message
+
+
+class Handover(Exception):
+    """Raised by an `on_message` to leave the rest of an answer to somebody else, as when the server asks back.
+
+    The server's stream stays open; whoever catches this owns it and ends it by awaiting `rest` to its end.
+    """
+
+    rest: Rest
 
 
 class Channel(Protocol):
@@ -98,19 +111,36 @@ async def answer(
     """
     if not response.streaming:
         return Incoming(response.status, _answer_of(upstream, response, identifier))
+    return await _read_on(upstream, response, identifier, streamed(upstream, response), on_message, bounds)
+
+
+async def _read_on(
+    upstream: Upstream,
+    response: Response,
+    identifier: bytes,
+    stream: AsyncGenerator[list[Event]],
+    on_message: OnMessage,
+    bounds: Bounds | None,
+) -> Incoming:
     silent_seconds = (bounds or upstream.bounds).answer_seconds
     loop = asyncio.get_running_loop()
     latest = loop.time() + max(silent_seconds, LONGEST_SECONDS)
+    keep = False
     try:
         async with asyncio.timeout(silent_seconds) as silence:
-            async for events in streamed(upstream, response):
+            async for events in stream:
                 silence.reschedule(min(loop.time() + silent_seconds, latest))
-                for event in events:
+                for number, event in enumerate(events, 1):
                     message = readable(event.data)
                     if message is None:
                         continue
                     if not message.is_response:
-                        await on_message(message)
+                        try:
+                            await on_message(message)
+                        except Handover as handover:
+                            keep, left = True, _resumed(events[number:], stream)
+                            handover.rest = partial(_read_on, upstream, response, identifier, left)
+                            raise
                     elif _answers(message, identifier):
                         response.leave()
                         return Incoming(response.status, _whole(upstream, response.status, message))
@@ -118,11 +148,18 @@ async def answer(
         what = "fell silent" if loop.time() < latest else "did not come to an end"
         raise UpstreamTimeout(f"Server {upstream.name!r} {what}", hint="Raise the server's deadline.") from error
     finally:
-        response.close()
+        if not keep:
+            response.close()
     raise OutcomeUnknown(
         f"Server {upstream.name!r} ended its answer before the result",
         hint="It may have had its effect: check before you call again.",
     )
+
+
+async def _resumed(left: list[Event], stream: AsyncGenerator[list[Event]]) -> AsyncGenerator[list[Event]]:
+    yield left
+    async for events in stream:
+        yield events
 
 
 async def streamed(upstream: Upstream, response: Response) -> AsyncGenerator[list[Event]]:

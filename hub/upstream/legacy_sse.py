@@ -12,10 +12,13 @@ from urllib.parse import urljoin, urlsplit
 
 from hub.errors import OutcomeUnknown, UpstreamError, UpstreamTimeout
 from hub.upstream import jsonrpc
-from hub.upstream.connection import Incoming, OnMessage, Upstream, readable, streamed
-from hub.upstream.http1 import Response
+from hub.upstream.connection import Handover, Incoming, OnMessage, Upstream, readable, streamed
+from hub.upstream.http1 import Bounds, Response
 from hub.upstream.jsonrpc import Message
 from hub.upstream.legacy_http import VERSIONS, Extra, SessionLost, greeting
+
+MOST_KEPT = 1000
+"""Messages kept between an answer's being left and being read on, which takes a moment."""
 
 
 class SseSession:
@@ -64,16 +67,57 @@ class SseSession:
 
     async def request(self, identifier: bytes, method: str, body: bytes, on_message: OnMessage) -> Incoming:
         """POST a request and wait for its answer on the stream. Raises `SessionLost` when the session has ended."""
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._open[identifier] = (future, on_message)
+        future = self._expect(identifier, on_message)
         try:
             await self._post(body)
-            async with asyncio.timeout(self.upstream.bounds.answer_seconds):
+        except BaseException:
+            self._open.pop(identifier, None)
+            raise
+        return await self._wait(identifier, future, self.upstream.bounds.answer_seconds)
+
+    def _expect(self, identifier: bytes, on_message: OnMessage) -> asyncio.Future[Message]:
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._open[identifier] = (future, on_message)
+        return future
+
+    async def _wait(self, identifier: bytes, future: asyncio.Future[Message], seconds: float) -> Incoming:
+        keep = False
+        try:
+            async with asyncio.timeout(seconds):
                 return Incoming(200, await future)
         except TimeoutError as error:
             raise UpstreamTimeout(f"Server {self.upstream.name!r} did not answer in time") from error
+        except Handover:
+            keep = True
+            raise
         finally:
-            self._open.pop(identifier, None)
+            if not keep:
+                self._open.pop(identifier, None)
+
+    def _hand_over(self, identifier: bytes, handover: Handover) -> None:
+        """Whoever waits for an answer leaves it: what comes from now on is kept for whoever reads on."""
+        future, _ = self._open[identifier]
+        kept: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            if len(kept) < MOST_KEPT:
+                kept.append(message)
+
+        later = self._expect(identifier, keep)
+
+        async def rest(on_message: OnMessage, bounds: Bounds) -> Incoming:
+            self._open[identifier] = (later, on_message)
+            try:
+                for message in kept:
+                    await on_message(message)
+            except BaseException:
+                self._open.pop(identifier, None)
+                raise
+            return await self._wait(identifier, later, bounds.answer_seconds)
+
+        handover.rest = rest
+        if not future.done():
+            future.set_exception(handover)
 
     async def notify(self, body: bytes) -> None:
         """A notification, or an answer to a request of the server's."""
@@ -136,11 +180,14 @@ class SseSession:
         if message.is_response:
             self._answered(message)
             return
-        waiting = [on_message for _, on_message in self._open.values()]
+        waiting = list(self._open.items())
         if not waiting and self._listener is not None:
-            waiting = [self._listener]
-        for on_message in waiting if message.method == "notifications/progress" else waiting[:1]:
-            await on_message(message)
+            await self._listener(message)
+        for identifier, (_, on_message) in waiting if message.method == "notifications/progress" else waiting[:1]:
+            try:
+                await on_message(message)
+            except Handover as handover:
+                self._hand_over(identifier, handover)
 
     def _answered(self, message: Message) -> None:
         waiting = self._open.get(message.id or b"")
