@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 5
 KEEP_ALIVE_SECONDS = 75
 """Longer than the minute that proxies in front commonly keep theirs, so that they close first."""
+
+COLLECT_AFTER = (10_000, 20, 20)
+"""Thresholds of the collector: a call leaves no cycles, so looking every 700 objects finds nothing."""
 
 
 def serve(settings: Settings, worker: int, descriptor: int | None) -> None:
@@ -54,6 +58,7 @@ async def _serve(settings: Settings, parts: Sequence[Part], worker: int, listene
         loop = asyncio.get_running_loop()
         for one in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(one, stop.set)
+        _spare_collector()
         log.info("worker %d serves %s", worker, settings.url)
         tasks = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers]
         stopped = asyncio.create_task(stop.wait())
@@ -62,6 +67,17 @@ async def _serve(settings: Settings, parts: Sequence[Part], worker: int, listene
             server.should_exit = True
         await asyncio.gather(*tasks, return_exceptions=True)
         stopped.cancel()
+
+
+def _spare_collector() -> None:
+    """What was made until now stays for good: never look at it again.
+
+    A full collection over it stopped every call for 100 ms; that was the p99 at 64 connections, and an eighth of
+    the CPU there.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 class _Server(uvicorn.Server):

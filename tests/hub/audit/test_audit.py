@@ -257,6 +257,22 @@ async def test_the_index_follows_the_spool_and_resumes_without_doubles(audit: Au
 
 
 @pytest.mark.anyio
+async def test_a_spoiled_line_hides_no_other_record_and_both_ways_of_reading_agree(
+    audit: Audit, database: Database
+) -> None:
+    with audit.recording("tool:call", RUN, server="日志", target='quo"te', trace="t" * 32) as record:
+        record.detail = "tab\tand\u2028more"
+    Indexer(audit.folder, database).index_batch()
+    whole = await search(database)
+    (segment,) = chain.segments(audit.folder)
+    with segment.open("ab") as file:
+        file.write(b"not json\n" + segment.read_bytes().splitlines(keepends=True)[-1].replace(b":2,", b":3,", 1))
+    Indexer(audit.folder, database).index_batch()
+    first, second = (one | {"number": 0} for one in await search(database))
+    assert first == second == whole[0] | {"number": 0}
+
+
+@pytest.mark.anyio
 async def test_the_index_catches_up_after_a_database_outage(
     audit: Audit, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
