@@ -40,10 +40,12 @@ from hub.errors import HubError, Unavailable
 from hub.gateway.bridge import Bridge
 from hub.gateway.calls import Calls
 from hub.gateway.endpoint import McpEndpoint
+from hub.gateway.finding import CallTool
 from hub.gateway.forward import Forwarder, taken_over
 from hub.gateway.legacy import LegacyFace
 from hub.gateway.listing import Listing
 from hub.gateway.modern import ModernFace
+from hub.gateway.own import OwnTools
 from hub.gateway.seals import Seals
 from hub.gateway.sessions import Sessions as LegacySessions
 from hub.gateway.subscriptions import Subscriptions
@@ -172,18 +174,23 @@ class Hub:
     def _assemble(self) -> None:
         """Everything that needs the running loop: connections and the faces over them."""
         self.pool = Pool(self._bounds)
-        listing = Listing(self.admission, Refusals(self.audit, "access:refused"))
         seals = Seals(self.keyring)
         self.changes = Changes(self.snapshots, self._refresh)
         self.bridge = Bridge(self.pool, seals, self.changes)
         guardrails = Guardrails([Size(self.settings.max_result_bytes)])
         limits = Limits(UNLIMITED, system_clock)
         calls = Calls(self.admission, limits, guardrails, self.audit, self.bridge, self.metrics)
+        own = OwnTools(
+            (CallTool(calls, self.audit),), calls, self.admission, limits, guardrails, self.audit, self.metrics
+        )
+        listing = Listing(self.admission, Refusals(self.audit, "access:refused"), own)
         subscriptions = Subscriptions(self.snapshots, listing, self.admission, self.pool)
         tasks = Tasks(self.pool, seals, self.audit)
         self.legacy_sessions = LegacySessions(asyncio.get_running_loop().time, self.worker)
-        modern = ModernFace(self.snapshots, listing, calls, subscriptions, tasks)
-        legacy = LegacyFace(self.snapshots, listing, calls, self.legacy_sessions, self.pool, self.audit, self.changes)
+        modern = ModernFace(self.snapshots, listing, calls, own, subscriptions, tasks)
+        legacy = LegacyFace(
+            self.snapshots, listing, calls, own, self.legacy_sessions, self.pool, self.audit, self.changes
+        )
         self.forwarder = Forwarder(self.settings.run_dir, self.worker)
         mcp = McpEndpoint(modern, legacy, self.forwarder, self.settings.max_body_bytes)
         faces = _Faces(mcp, Starlette(routes=[]))

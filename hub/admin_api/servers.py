@@ -57,7 +57,7 @@ async def put_collection(services: Services, asked: Asked) -> Any:
     if body.name not in (None, name):
         raise InvalidParams("The name in the body is not the one in the path.")
     try:
-        spec = CollectionSpec(name=name, title=body.title, description=body.description, members=body.members)
+        spec = CollectionSpec.model_validate(body.model_dump() | {"name": name})
     except ValidationError as error:
         raise InvalidParams(explained(error)) from error
     return await services.catalog.put_collection(asked.principal, spec)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from hub.catalog.manifest import Argument, Strict
+from hub.catalog.snapshot import Mode
 
 State = Literal["new", "ready", "degraded", "down"]
 
@@ -95,6 +96,8 @@ class Collection(Shape):
     title: str
     description: str
     members: list[str]
+    mode: Mode
+    pinned: list[str]
 
 
 class Collections(Shape):
@@ -110,6 +113,8 @@ class CollectionBody(Strict):
     title: Annotated[str, StringConstraints(max_length=200)] = ""
     description: Annotated[str, StringConstraints(max_length=4_000)] = ""
     members: Annotated[list[Argument], Field(max_length=5_000)]
+    mode: Mode = "all"
+    pinned: Annotated[list[Argument], Field(max_length=50)] = Field(default_factory=list[str])
 
 
 class Change(Shape):

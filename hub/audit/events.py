@@ -17,7 +17,7 @@ class Event:
 
 
 class ToolCall(Event):
-    """A tool was called. `server` is where it lives, `target` the server's own name for it."""
+    """A tool was called. `server` has it (`@hub`: the hub itself) as `target`; the detail may tell via what."""
 
     name = "tool:call"
 

@@ -55,7 +55,7 @@ class Recording:
     code, or `internal`, and the detail is the error's true reason.
     """
 
-    __slots__ = ("_audit", "_started", "detail", "event", "outcome", "principal", "server", "target", "trace")
+    __slots__ = ("_audit", "_started", "detail", "event", "outcome", "principal", "server", "target", "trace", "via")
 
     def __init__(self, audit: Audit, event: str, principal: Actor | None, server: str, target: str, trace: str) -> None:
         self._audit = audit
@@ -67,6 +67,8 @@ class Recording:
         self.trace = trace
         self.outcome = ""
         self.detail = ""
+        self.via = ""
+        """Which tool of the hub's own called this for its caller; stands before the detail."""
 
     def __enter__(self) -> Recording:
         """Start the watch. Raises `Unavailable` when records cannot be written at present."""
@@ -142,7 +144,7 @@ class Audit:
             "outcome": recording.outcome or "ok",
             "milliseconds": round(milliseconds, 3),
             "trace": recording.trace[:LONGEST_FIELD],
-            "detail": recording.detail[:LONGEST_FIELD],
+            "detail": _told(recording)[:LONGEST_FIELD],
         }
         with self._lock:
             self._recover()
@@ -239,6 +241,12 @@ def _reason_of(error: BaseException) -> str:
     if isinstance(error, HubError):
         return error.reason
     return "" if isinstance(error, asyncio.CancelledError) else type(error).__name__
+
+
+def _told(recording: Recording) -> str:
+    if not recording.via:
+        return recording.detail
+    return f"via {recording.via}" + (f"; {recording.detail}" if recording.detail else "")
 
 
 def _encoded(record: dict[str, object]) -> bytes:

@@ -14,6 +14,7 @@ import orjson
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
 
+from hub.catalog.snapshot import Mode
 from hub.errors import InvalidParams, TooLarge
 
 NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
@@ -39,6 +40,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME)]
 Text = Annotated[str, StringConstraints(max_length=4_000)]
 Short = Annotated[str, StringConstraints(max_length=200)]
 Argument = Annotated[str, StringConstraints(min_length=1, max_length=4_000, pattern=r"^[^\x00]*$")]
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Secrets = dict[str, SecretStr]
 Requirement = Annotated[
     str,
@@ -152,7 +154,15 @@ class CollectionSpec(Strict):
     name: Name
     title: Short = ""
     description: Text = ""
-    members: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=500)]], Field(max_length=5_000)]
+    members: Annotated[list[Pattern], Field(max_length=5_000)]
+    mode: Mode = Field(
+        default="all",
+        description="How clients see its tools: `all` of them, `search` (tools that find and call the others), "
+        "or `code` (one that runs a program over them).",
+    )
+    pinned: Annotated[list[Pattern], Field(max_length=50)] = Field(
+        default_factory=list[str], description="Tools that are listed in every mode, as `server` or `server/name`."
+    )
 
 
 class Declaration(Strict):

@@ -71,6 +71,19 @@ class CollectionRow(HubTable, table=True):
     title: str = ""
     description: str = ""
     members: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
+    mode: str = "all"
+    """all | search | code"""
+    pinned: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
+
+
+class ToolVectorRow(HubTable, table=True):
+    """What an embedding engine made of a tool's definition: 16-bit floats, as long as the definition's digest holds."""
+
+    __tablename__ = "tool_vector"  # pyright: ignore[reportAssignmentType]
+
+    engine: str = Field(primary_key=True)
+    digest: str = Field(primary_key=True)
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
 class SettingRow(HubTable, table=True):

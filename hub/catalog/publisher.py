@@ -7,7 +7,7 @@ import fnmatch
 import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import orjson
@@ -15,7 +15,7 @@ import orjson
 from hub.catalog import fragments
 from hub.catalog.discovery import NAME_KEYS, Definition, param_headers
 from hub.catalog.naming import BUDGET, Holder, Names, expose
-from hub.catalog.snapshot import EMPTY, KINDS, Era, Kind, Server, Snapshot, Target, View
+from hub.catalog.snapshot import EMPTY, KINDS, Era, Kind, Mode, Server, Snapshot, Target, View
 
 ERAS: tuple[Era, Era] = ("modern", "legacy")
 
@@ -34,6 +34,8 @@ class Curated:
 
     name: str
     members: tuple[str, ...]
+    mode: Mode = "all"
+    pinned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +80,12 @@ class Publisher:
         views[""] = _with_aliases(_view("", shared, every), names)
         for collection in collections:
             chosen: list[tuple[Era, Target]] = [
-                (era, target) for era, target in shared if _is_member(target, collection.members)
+                (era, target) for era, target in shared if is_member(target, collection.members)
             ]
             holders = {target.server for _, target in chosen}
             key = f"c/{collection.name}"
-            views[key] = _with_aliases(_view(key, chosen, tuple(name for name in every if name in holders)), names)
+            bare = _view(key, chosen, tuple(name for name in every if name in holders))
+            views[key] = replace(_with_aliases(bare, names), mode=collection.mode, pinned=collection.pinned)
         self._known = used
         return Snapshot(revision, {offer.server.name: offer.server for offer in offers}, views)
 
@@ -226,7 +229,8 @@ def _with_aliases(view: View, names: Names) -> View:
     return View(view.key, view.servers, view.listed, callable_names)
 
 
-def _is_member(target: Target, members: Iterable[str]) -> bool:
+def is_member(target: Target, members: Iterable[str]) -> bool:
+    """Whether a target is meant by one of these patterns of `server` or `server/name`."""
     for member in members:
         server, _, name = member.partition("/")
         if fnmatch.fnmatchcase(target.server, server) and (not name or _matches(target, name)):

@@ -73,7 +73,14 @@ def definitions(name: str, items: Iterable[Definition], names: Names) -> list[di
 
 def collection(row: CollectionRow) -> dict[str, Any]:
     """A collection."""
-    return {"name": row.name, "title": row.title, "description": row.description, "members": list(row.members)}
+    return {
+        "name": row.name,
+        "title": row.title,
+        "description": row.description,
+        "members": list(row.members),
+        "mode": row.mode,
+        "pinned": list(row.pinned),
+    }
 
 
 def facts(found: Found) -> dict[str, Any]:

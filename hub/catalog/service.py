@@ -32,7 +32,7 @@ from hub.catalog.naming import Names
 from hub.catalog.publisher import ERAS, Curated, Offer, Publisher, Snapshots
 from hub.catalog.runner_client import RunnerClient
 from hub.catalog.sealing import difference, opened, sealed
-from hub.catalog.snapshot import Era, Server
+from hub.catalog.snapshot import Era, Mode, Server
 from hub.db.engine import Database
 from hub.errors import Conflict, HubError, InvalidParams, NotFound, UpstreamTimeout
 from hub.identity.principal import Principal
@@ -155,7 +155,10 @@ class Catalog:
                     break
             else:
                 raise Conflict("Other workers keep claiming the same names.", hint="Try again.")
-            curated = [Curated(row.name, tuple(row.members)) for row in stored.collections]
+            curated = [
+                Curated(row.name, tuple(row.members), cast("Mode", row.mode), tuple(row.pinned))
+                for row in stored.collections
+            ]
             snapshot = await anyio.to_thread.run_sync(self._publisher.build, offers, curated, names, stored.revision)
             self._stored, self._names = stored, names
             self._snapshots.swap(snapshot)
@@ -531,7 +534,7 @@ def _copied(row: ServerRow) -> ServerRow:
 
 
 def _collection_row(spec: CollectionSpec) -> CollectionRow:
-    return CollectionRow(name=spec.name, title=spec.title, description=spec.description, members=list(spec.members))
+    return CollectionRow(**spec.model_dump())
 
 
 def _registration_digest(declared: Mapping[str, Any], address: Address) -> str:

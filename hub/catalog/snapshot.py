@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from hub.upstream.address import KINDS, Address, Era, Kind
 
-__all__ = ["EMPTY", "KINDS", "Address", "Era", "Kind", "Server", "Snapshot", "Target", "View"]
+__all__ = ["EMPTY", "KINDS", "MODES", "Address", "Era", "Kind", "Mode", "Server", "Snapshot", "Target", "View"]
+
+Mode = Literal["all", "search", "code"]
+"""How an endpoint shows its tools: every definition, tools that find and call the others, or one that runs code."""
+
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,10 @@ class View:
     listed: Mapping[tuple[Era, Kind], tuple[Target, ...]]
     names: Mapping[tuple[Kind, str], Target]
     """Every callable name: listed ones, and unlisted aliases that once were listed."""
+    mode: Mode = "all"
+    """How its tools are shown to a client that does not ask for another way."""
+    pinned: tuple[str, ...] = ()
+    """Patterns of the tools that are listed in every mode."""
 
     def resolve(self, kind: Kind, name: str) -> Target | None:
         """The target behind a name, or None."""

@@ -68,6 +68,8 @@ class Call:
     trace: str
     session: Session | None = None
     param_headers: Mapping[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+    via: str = ""
+    """The tool of the hub's own (`own.py`) that makes this call for its caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class Calls:
         verb = VERBS[call.method]
         began = perf_counter()
         with self._audit.recording(verb.action, call.principal, target=call.name, trace=call.trace) as record:
+            record.via = call.via
             target = self._admit(call, verb)
             record.server, record.target = target.server, target.name
             self._limits.take(call.principal.subject)

@@ -16,6 +16,7 @@ from hub.gateway.eras import LEGACY, Head
 from hub.gateway.forward import Forwarder
 from hub.gateway.legacy import LegacyFace
 from hub.gateway.modern import ModernFace
+from hub.gateway.modes import in_query
 from hub.gateway.wire import ClientGone, ladder_status, parse, read_body, refusal, respond
 from hub.identity.principal import Principal
 from hub.ids import new_id
@@ -86,6 +87,8 @@ class McpEndpoint:
             raise Unauthenticated("A token is needed", hint="Make one with `entrepot tokens create NAME`.")
         key = endpoint_key(scope["path"])
         head = Head.of(scope["headers"])
+        if scope["query_string"]:
+            head.mode = in_query(scope["query_string"])
         method = scope["method"]
         if method == "POST":
             await self._post(scope, principal, key, head, receive, send)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hub.catalog.snapshot import Mode
 from hub.errors import BadRequest, HeaderMismatch, InvalidParams
 from hub.upstream import jsonrpc
 from hub.upstream.address import Era
@@ -42,6 +43,8 @@ class Head:
     session: bytes | None = None
     repeated: bytes = b""
     params: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+    mode: Mode | None = None
+    """What the URL asks for (`modes.in_query`): the one part of a request's head that is no header."""
 
     @classmethod
     def of(cls, headers: Iterable[tuple[bytes, bytes]]) -> Head:

@@ -50,9 +50,9 @@ class Forwarder:
         headers.append((PRINCIPAL, _written(principal)))
         try:
             origin = self._origin(owner)
-            response = await origin.exchange(
-                scope["method"].encode(), scope["raw_path"].decode("ascii"), headers, body, BOUNDS
-            )
+            query: bytes = scope["query_string"]
+            path = scope["raw_path"] + (b"?" + query if query else b"")
+            response = await origin.exchange(scope["method"].encode(), path.decode("ascii"), headers, body, BOUNDS)
         except HubError as error:
             raise NotFound("Unknown session", hint="Send initialize again.") from error
         kept = [(name, value) for name, value in response.headers.items() if name in RETURNED]

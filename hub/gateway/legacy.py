@@ -23,6 +23,8 @@ from hub.errors import BadRequest, HubError, InvalidParams, NotFound
 from hub.gateway.calls import VERBS, Call, Calls
 from hub.gateway.eras import LEGACY, Head, UnknownMethod
 from hub.gateway.listing import LISTS, Listing
+from hub.gateway.modes import in_capabilities
+from hub.gateway.own import OwnTools
 from hub.gateway.sessions import Session, Sessions, UpstreamSession
 from hub.gateway.subscriptions import LIST_CHANGED
 from hub.gateway.wire import STREAM_HEADERS, Reply, accepted, refusal, respond
@@ -51,6 +53,7 @@ class LegacyFace:
         snapshots: Snapshots,
         listing: Listing,
         calls: Calls,
+        own: OwnTools,
         sessions: Sessions,
         pool: Pool,
         audit: Audit,
@@ -59,6 +62,7 @@ class LegacyFace:
         self._snapshots = snapshots
         self._listing = listing
         self._calls = calls
+        self._own = own
         self._sessions = sessions
         self._pool = pool
         self._audit = audit
@@ -70,7 +74,7 @@ class LegacyFace:
         """One POST."""
         try:
             if message.method == "initialize" and message.id is not None:
-                await self._initialize(principal, key, message, send)
+                await self._initialize(principal, key, head, message, send)
                 return
             session = self._session(principal, key, head)
         except HubError as error:
@@ -91,7 +95,7 @@ class LegacyFace:
             return
         reply = Reply(send, headers)
         try:
-            status, body = await self._answer(principal, key, session, message, message.id, reply.emit)
+            status, body = await self._answer(principal, key, head, session, message, message.id, reply.emit)
         except HubError as error:
             status, body = (error.status if error.status in (403, 429) else 200), refusal(message.id, error)
         await reply.finish(status, body)
@@ -143,7 +147,7 @@ class LegacyFace:
             raise NotFound("Unknown session", hint="Send initialize again.")
         return session
 
-    async def _initialize(self, principal: Principal, key: str, message: Message, send: Send) -> None:
+    async def _initialize(self, principal: Principal, key: str, head: Head, message: Message, send: Send) -> None:
         raw = message.members.get("params")
         params = jsonrpc.mapping(jsonrpc.value(raw)) if raw is not None else {}
         asked = params.get("protocolVersion")
@@ -151,10 +155,12 @@ class LegacyFace:
             raise InvalidParams("initialize needs protocolVersion and capabilities")
         version = asked if asked in VERSIONS else VERSIONS[0]
         snapshot = self._snapshots.current
-        view = self._listing.view(snapshot, key, principal)
+        mode = head.mode or in_capabilities(params["capabilities"])
+        view = self._listing.view(snapshot, key, principal, mode)
         with self._audit.recording("session:open", principal, target=key or "/"):
             handshake = orjson.dumps(params | {"protocolVersion": version})
             session = self._sessions.create(principal.subject, key, version, handshake)
+            session.mode = mode
         result = self._listing.initialize(snapshot, view, version, principal)
         headers = [(b"mcp-session-id", session.id.encode())]
         await respond(send, 200, jsonrpc.result(message.id or b"null", result), headers)
@@ -163,6 +169,7 @@ class LegacyFace:
         self,
         principal: Principal,
         key: str,
+        head: Head,
         session: Session,
         message: Message,
         identifier: bytes,
@@ -172,7 +179,7 @@ class LegacyFace:
         if method == "ping":
             return 200, jsonrpc.result(identifier, b"{}")
         snapshot = self._snapshots.current
-        view = self._listing.view(snapshot, key, principal)
+        view = self._listing.view(snapshot, key, principal, head.mode or session.mode)
         try:
             params = message.params()
         except jsonrpc.NotJson as error:
@@ -202,7 +209,7 @@ class LegacyFace:
             trace=tracing.follow(traceparent if isinstance(traceparent, str) else None).id,
             session=session,
         )
-        outcome = await self._calls.call(call, emit)
+        outcome = await (self._calls if view.mode == "all" else self._own).call(call, emit)
         return 200, outcome.body
 
     async def _set_level(self, session: Session, params: Fragments) -> None:

@@ -15,8 +15,10 @@ import orjson
 
 from hub import __version__
 from hub.audit.refusals import Refusals
-from hub.catalog.snapshot import KINDS, Era, Kind, Server, Snapshot, Target, View
+from hub.catalog.snapshot import KINDS, Era, Kind, Mode, Server, Snapshot, Target, View
 from hub.errors import InvalidParams, NotFound
+from hub.gateway.modes import HOW_TO, Modes
+from hub.gateway.own import OwnTools
 from hub.identity.principal import Principal
 from hub.policy.admission import Admission
 from hub.upstream import jsonrpc
@@ -55,14 +57,19 @@ class WithheldView(NotFound):
 class Listing:
     """Lists and capabilities for one worker."""
 
-    def __init__(self, admission: Admission, refusals: Refusals) -> None:
+    def __init__(self, admission: Admission, refusals: Refusals, own: OwnTools) -> None:
         self._refusals = refusals
+        self._own = own
+        self._modes = Modes(own.names)
         self._admission = admission
         self._kept: dict[tuple[object, ...], bytes] = {}
         self._of: Snapshot | None = None
 
-    def view(self, snapshot: Snapshot, key: str, principal: Principal) -> View:
-        """The endpoint's content. Raises `NotFound` alike for one that is not there and one that is not allowed."""
+    def view(self, snapshot: Snapshot, key: str, principal: Principal, asked: Mode | None = None) -> View:
+        """The endpoint's content, shown as asked or else as declared.
+
+        Raises `NotFound` alike for one that is not there and one that is not allowed.
+        """
         view = snapshot.views.get(key)
         if view is None:
             raise NotFound(no_endpoint(key), hint=WHAT_THERE_IS)
@@ -70,7 +77,8 @@ class Listing:
             error = WithheldView(no_endpoint(key), hint=WHAT_THERE_IS)
             self._refusals.record(error, principal, target=f"/mcp/{key}")
             raise error
-        return view
+        mode = asked or view.mode
+        return view if mode == "all" == view.mode else self._modes.shown(snapshot, view, mode)
 
     def servers(self, snapshot: Snapshot, view: View, principal: Principal) -> list[Server]:
         """The servers of an endpoint of which this principal may use anything."""
@@ -90,7 +98,7 @@ class Listing:
         if snapshot is not self._of:
             self._kept, self._of = {}, snapshot
         start = 0 if cursor is None else _offset(cursor, snapshot.revision)
-        key = (view.key, era, method, principal.scopes, start)
+        key = (view.key, view.mode, era, method, principal.scopes, start)
         page = self._kept.get(key)
         if page is None:
             if len(self._kept) >= MOST_PAGES_KEPT:
@@ -101,7 +109,10 @@ class Listing:
     def _page(self, snapshot: Snapshot, view: View, era: Era, method: str, principal: Principal, start: int) -> bytes:
         kind, member = LISTS[method]
         targets: Sequence[Target] = self._admission.visible(principal, view.listed.get((era, kind), ()))
-        parts = [b'"%b":[' % member.encode(), b",".join([one.fragment for one in targets[start : start + PAGE]]), b"]"]
+        shown = [one.fragment for one in targets[start : start + PAGE]]
+        if view.mode != "all" and kind == "tool" and start == 0 and self._admission.calls(principal):
+            shown = [*self._own.fragments(view.mode, era), *shown]
+        parts = [b'"%b":[' % member.encode(), b",".join(shown), b"]"]
         if start + PAGE < len(targets):
             parts.append(b',"nextCursor":"%b"' % _cursor(start + PAGE, snapshot.revision))
         if era == "modern":
@@ -137,7 +148,7 @@ class Listing:
     def capabilities(self, snapshot: Snapshot, view: View, era: Era, principal: Principal) -> dict[str, Any]:
         """All that any usable server of the endpoint is capable of towards this era."""
         merged: dict[str, Any] = {}
-        for server in self.servers(snapshot, view, principal):
+        for server in self.servers(snapshot, snapshot.views[view.key], principal):
             facts = server.facts(era)
             _merge(merged, facts if era in server.eras else _across(facts, era))
         if not view.key.startswith("s/"):
@@ -146,6 +157,8 @@ class Listing:
                 if view.listed.get((era, kind)) or kind == "tool":
                     name = "resources" if kind == "template" else kind + "s"
                     merged.setdefault(name, {})["listChanged"] = True
+        if view.mode != "all":
+            merged.setdefault("tools", {})
         if era == "legacy":
             merged.pop("tasks", None)
             merged.pop("extensions", None)
@@ -153,11 +166,13 @@ class Listing:
 
     def instructions(self, snapshot: Snapshot, view: View, era: Era, principal: Principal) -> str:
         """The server's own words; on shared endpoints each server's under its name, cut to a bound."""
-        servers = self.servers(snapshot, view, principal)
+        servers = self.servers(snapshot, snapshot.views[view.key], principal)
         told = [(one.name, one.instructions.get(one.era_for(era), "")) for one in servers]
         if view.key.startswith("s/"):
-            return told[0][1] if told else ""
-        return "\n\n".join(f"{name}: {text}" for name, text in told if text)[:LONGEST_INSTRUCTIONS]
+            words = told[0][1] if told else ""
+        else:
+            words = "\n\n".join(f"{name}: {text}" for name, text in told if text)[:LONGEST_INSTRUCTIONS]
+        return "\n\n".join(one for one in (HOW_TO[view.mode], words) if one)
 
     def _info(self, snapshot: Snapshot, view: View, era: Era = "modern") -> Mapping[str, object]:
         if not view.key.startswith("s/"):

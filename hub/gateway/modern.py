@@ -17,6 +17,8 @@ from hub.gateway import eras
 from hub.gateway.calls import VERBS, Call, Calls
 from hub.gateway.eras import Head, Modern
 from hub.gateway.listing import LISTS, Listing
+from hub.gateway.modes import in_capabilities
+from hub.gateway.own import OwnTools
 from hub.gateway.subscriptions import Subscriptions
 from hub.gateway.tasks import METHODS as TASK_METHODS
 from hub.gateway.tasks import Tasks
@@ -25,6 +27,7 @@ from hub.identity.principal import Principal
 from hub.telemetry import tracing
 from hub.upstream import jsonrpc
 from hub.upstream.jsonrpc import Message
+from hub.upstream.modern_http import META
 
 WATCH_AFTER = 0.02
 """Seconds before a request is watched for its caller's leaving: most are answered sooner and need no watcher."""
@@ -34,11 +37,18 @@ class ModernFace:
     """Serves modern POSTs."""
 
     def __init__(
-        self, snapshots: Snapshots, listing: Listing, calls: Calls, subscriptions: Subscriptions, tasks: Tasks
+        self,
+        snapshots: Snapshots,
+        listing: Listing,
+        calls: Calls,
+        own: OwnTools,
+        subscriptions: Subscriptions,
+        tasks: Tasks,
     ) -> None:
         self._snapshots = snapshots
         self._listing = listing
         self._calls = calls
+        self._own = own
         self._subscriptions = subscriptions
         self._tasks = tasks
 
@@ -75,7 +85,8 @@ class ModernFace:
         self, principal: Principal, key: str, head: Head, message: Message, request: Modern, reply: Reply
     ) -> tuple[int, bytes]:
         snapshot = self._snapshots.current
-        view = self._listing.view(snapshot, key, principal)
+        asked = head.mode or in_capabilities(request.meta.get(META + "clientCapabilities"))
+        view = self._listing.view(snapshot, key, principal, asked)
         method, identifier = message.method, message.id or b"null"
         if method in VERBS or method in TASK_METHODS:
             if method in LEGACY_ONLY:
@@ -99,7 +110,7 @@ class ModernFace:
             target = view.resolve("tool", request.name) if method == "tools/call" else None
             if target is not None:
                 eras.check_param_headers(head, target.param_headers, request.params)
-            outcome = await self._calls.call(call, reply.emit)
+            outcome = await (self._calls if view.mode == "all" else self._own).call(call, reply.emit)
             return outcome.status, outcome.body
         if method in LISTS:
             cursor = jsonrpc.value(request.params["cursor"]) if "cursor" in request.params else None

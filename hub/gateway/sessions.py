@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from hub.catalog.publisher import Snapshots
-from hub.catalog.snapshot import Server, Snapshot
+from hub.catalog.snapshot import Mode, Server, Snapshot
 from hub.errors import HubError, TooMany, Unavailable
 from hub.ids import new_id
 from hub.upstream import jsonrpc
@@ -62,6 +62,8 @@ class Session:
         self.client = jsonrpc.mapping(told.get("clientInfo"))
         self.used = now
         self.log_level = ""
+        self.mode: Mode | None = None
+        """What the client asked for as it opened the session; the URL of a single request may ask for another."""
         self.upstreams: dict[str, UpstreamSession] = {}
         self.running: dict[bytes, Callable[[Message], None]] = {}
         """By the id of a request under way: what a cancellation of it does."""

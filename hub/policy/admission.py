@@ -92,6 +92,11 @@ class Admission:
         servers, names = rules.servers, rules.names
         return tuple(one for one in targets if one.server in servers or (one.server, one.name) in names)
 
+    def calls(self, principal: Principal) -> bool:
+        """Whether the principal may call anything at all behind MCP: what the hub's own tools there ask for."""
+        rules = self._rules(principal)
+        return rules.all_calls or bool(rules.servers or rules.names)
+
     def require(
         self, principal: Principal, action: str, server: str = "", name: str = "", exposed: str = ""
     ) -> Decision:
