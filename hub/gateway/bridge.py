@@ -191,7 +191,7 @@ class Bridge:
         meta = dict(call.meta) | envelope(capabilities, session.client)
         if session.log_level:
             meta[META + "logLevel"] = session.log_level
-        params["_meta"] = Raw(orjson.dumps(meta))
+        params["_meta"] = Raw(jsonrpc.dumps(meta))
         set_caller(params, call, server)
         upstream = self._pool.upstream(server.name, server.address, server.digest)
         headers = (*mirrored(target, params), *own_headers(server, call.principal.subject))
@@ -262,7 +262,7 @@ class Bridge:
         if token is not None:
             # Requests of many clients share this session, so tokens need a space of their own.
             meta["progressToken"] = own_token
-        params["_meta"] = Raw(orjson.dumps(meta))
+        params["_meta"] = Raw(jsonrpc.dumps(meta))
         set_caller(params, call, server)
         body = jsonrpc.request(identifier, call.method, params)
 

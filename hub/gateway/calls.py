@@ -181,8 +181,15 @@ def _unrenamed(template: Target, uri: str) -> str:
 
 @lru_cache(maxsize=4096)
 def template_pattern(template: str) -> re.Pattern[str]:
-    """What a URI template (RFC 6570, levels 1 to 3) can expand to. Linear to match: one class per expression."""
+    """What a URI template (RFC 6570, levels 1 to 3) can expand to: each expression stands for any text without spaces.
+
+    Every text between expressions is matched where it comes first and never tried again (an atomic group), which finds
+    the same and takes linear time: templates are a server's, URIs a caller's, and neither may hold up the hub.
+    """
     if len(template) > 2000:
         raise InvalidParams("A resource template is longer than 2000 characters")
-    parts = re.split(r"(\{[^{}]*\})", template)
-    return re.compile("".join("[^\\s]*?" if part.startswith("{") else re.escape(part) for part in parts))
+    first, *rest = map(re.escape, re.split(r"(?:\{[^{}]*\})+", template))
+    if not rest:
+        return re.compile(first)
+    *between, last = rest
+    return re.compile("".join([first, *(rf"(?>\S*?{text})" for text in between), rf"\S*{last}"]))

@@ -7,7 +7,6 @@ the order is the reference implementation's). The body is the source of truth, h
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -175,7 +174,7 @@ def decode_header(sent: bytes) -> str:
         return text
     try:
         return base64.b64decode(text[9:-2], validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise HeaderMismatch("A mirrored header's base64 form is broken") from error
 
 

@@ -158,7 +158,7 @@ class LegacyFace:
         mode = head.mode or in_capabilities(params["capabilities"])
         view = self._listing.view(snapshot, key, principal, mode)
         with self._audit.recording("session:open", principal, target=key or "/"):
-            handshake = orjson.dumps(params | {"protocolVersion": version})
+            handshake = jsonrpc.dumps(params | {"protocolVersion": version})
             session = self._sessions.create(principal.subject, key, version, handshake)
             session.mode = mode
         result = self._listing.initialize(snapshot, view, version, principal)

@@ -53,7 +53,7 @@ def set_caller(params: Fragments, call: Call, server: Server) -> None:
             # How deep a chain of agents is; only a run's own border may count it up.
             "depth": jsonrpc.mapping(outside).get("depth", 0) if principal.kind == "run" else 0,
         }
-    params["_meta"] = Raw(orjson.dumps(meta))
+    params["_meta"] = Raw(jsonrpc.dumps(meta))
 
 
 def param_headers(call: Call, server: Server) -> tuple[tuple[bytes, bytes], ...]:

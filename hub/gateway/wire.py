@@ -27,6 +27,10 @@ RELAYED_STATUS = {-32020: 400, -32021: 400, -32022: 400, -32601: 404}
 """HTTP status of errors that a server answered; every other one is 200 (some clients take any 4xx as the end)."""
 
 
+LONGEST_ID = 1024
+"""Bytes of an id; and digits of a numeric one, of which many readers take no more than some thousands."""
+
+
 class ClientGone(Exception):
     """The caller closed the connection before its request was complete."""
 
@@ -75,14 +79,14 @@ def parse(body: bytes) -> Message:
     if not jsonrpc.same(message.members.get("jsonrpc"), b'"2.0"'):
         raise BadRequest('The member "jsonrpc" must be "2.0"')
     if message.id is not None and not _is_id(message.id):
-        raise BadRequest("The id must be a string or an integer")
+        raise BadRequest(f"The id must be a string or an integer of at most {LONGEST_ID} bytes")
     if message.is_response and "result" not in message.members and "error" not in message.members:
         raise BadRequest("A message has a method, a result or an error")
     return message
 
 
 def _is_id(raw: bytes) -> bool:
-    return raw[:1] == b'"' or raw.lstrip(b"-").isdigit()
+    return len(raw) <= LONGEST_ID and (raw[:1] == b'"' or raw.lstrip(b"-").isdigit())
 
 
 def refusal(identifier: bytes | None, error: HubError) -> bytes:

@@ -48,6 +48,14 @@ def value(raw: bytes | Raw) -> Any:
         raise NotJson(str(error)) from error
 
 
+def dumps(found: object) -> bytes:
+    """A value that a peer sent, written anew. Raises `NotJson` where it is nested deeper than can be written."""
+    try:
+        return orjson.dumps(found)
+    except orjson.JSONEncodeError as error:
+        raise NotJson(str(error)) from error
+
+
 def mapping(found: object) -> dict[str, Any]:
     """The value if it is an object, else an empty one."""
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}

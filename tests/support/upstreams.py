@@ -34,12 +34,14 @@ def free_socket() -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, listener: socket.socket | None = None, *, lifespan: bool = True) -> AsyncGenerator[str]:
+async def serving(
+    app: ASGIApp, listener: socket.socket | None = None, *, lifespan: bool = True, http: Any = "httptools"
+) -> AsyncGenerator[str]:
     """An ASGI app on loopback, in this loop; gives its base URL."""
     listener = listener or free_socket()
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=http,
         ws="none",
         lifespan="on" if lifespan else "off",
         log_config=None,

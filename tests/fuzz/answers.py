@@ -1,0 +1,132 @@
+"""Answers of a server as bytes: good ones to whatever is asked, bent in their JSON, their stream or their framing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from random import Random
+from typing import Any
+
+import orjson
+
+from hub.errors import HubError
+from hub.upstream.address import Address
+from hub.upstream.http1 import Bounds
+from hub.upstream.probe import survey
+from tests.fuzz import values
+
+BOUNDS = Bounds(connect_seconds=2, answer_seconds=1, answer_bytes=200_000)
+SURVEY_SECONDS = 30.0
+"""For one look: each of its few exchanges is bounded by `BOUNDS`."""
+
+TOOL = {"name": "a", "inputSchema": {"type": "object", "properties": {"x": {"type": "string", "x-mcp-header": "X"}}}}
+RESULTS: dict[str, dict[str, Any]] = {
+    "server/discover": {
+        "supportedVersions": ["2026-07-28"],
+        "capabilities": {"tools": {}, "resources": {}},
+        "ttlMs": 0,
+    },
+    "initialize": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "prompts": {}}, "serverInfo": {}},
+    "tools/list": {"tools": [TOOL, TOOL], "nextCursor": "x"},
+    "resources/list": {"resources": [{"uri": "a:b", "name": "n"}]},
+    "prompts/list": {"prompts": [{"name": "p"}]},
+}
+STATUSES = (200, 200, 200, 200, 202, 204, 301, 400, 401, 404, 405, 421, 500, 503, 100, 99, 999)
+
+
+def drawn(rng: Random, body: bytes) -> bytes:
+    """The bytes that answer one request."""
+    try:
+        asked: Any = orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError:
+        asked = {}
+    method = asked.get("method", "")
+    result = dict(RESULTS.get(method, {}))
+    if "nextCursor" in result and rng.random() < 0.6:
+        del result["nextCursor"]
+    tree: Any = {"jsonrpc": "2.0", "id": asked.get("id"), "result": result}
+    for _ in range(rng.choice((0, 0, 1, 1, 2))):
+        if isinstance(tree, dict):
+            tree = values.bent(rng, tree)
+    told = values.written(tree)
+    status = rng.choice(STATUSES) if rng.random() < 0.4 else 200
+    head = [b"HTTP/1.1 %d X" % status]
+    if rng.random() < 0.3:
+        told = b"".join(
+            rng.choice((b"", b": c\r\n\r\n", b"event: message\r\n", b"id: 1\r\ndata: \r\n\r\n", b"data: {}\r\n\r\n"))
+            + b"data: " + told + rng.choice((b"\r\n\r\n", b"\n\n", b"\r\r", b""))
+            for _ in range(rng.choice((1, 1, 2)))
+        )  # fmt: skip
+        head.append(b"content-type: text/event-stream")
+    else:
+        head.append(rng.choice((b"content-type: application/json", b"content-type: text/html", b"x: " + b"y" * 70_000)))
+    head.append(
+        rng.choice((b"mcp-session-id: s", b"mcp-session-id: \xff", b"x: y", b"location: /x", b"connection: close"))
+    )
+    return _framed(rng, head, told)
+
+
+def _framed(rng: Random, head: list[bytes], told: bytes) -> bytes:
+    draw = rng.random()
+    if draw < 0.6:
+        head.append(b"content-length: %d" % len(told))
+    elif draw < 0.75:
+        head.append(b"transfer-encoding: chunked")
+        told = b"%x\r\n%b\r\n0\r\n\r\n" % (len(told), told)
+    elif draw < 0.85:
+        head.append(b"content-length: %d" % rng.choice((0, 1, len(told) + 5, 10**12)))
+    elif draw < 0.9:
+        head.append(
+            rng.choice((b"content-length: -1", b"transfer-encoding: gzip", b"content-encoding: gzip", b"\xff: a"))
+        )
+    raw = b"\r\n".join(head) + b"\r\n\r\n" + told
+    if rng.random() < 0.1:
+        raw = raw[: rng.randrange(len(raw))]
+    if rng.random() < 0.05:
+        at = rng.randrange(len(raw))
+        raw = raw[:at] + rng.randbytes(3) + raw[at:]
+    return raw
+
+
+@asynccontextmanager
+async def lying(rng: Random) -> AsyncGenerator[str]:
+    """A server whose answers are drawn; gives its URL."""
+    writers: set[asyncio.StreamWriter] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.LimitOverrunError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                found = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+                body = await reader.readexactly(int(found[0][15:]) if found else 0)
+                writer.write(drawn(rng, body))
+                await writer.drain()
+                if rng.random() < 0.4:
+                    break
+        writer.close()
+        writers.discard(writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+    finally:
+        server.close()
+        for writer in list(writers):
+            writer.transport.abort()
+
+
+async def looked_at(rng: Random) -> str:
+    """Look at a server that lies. What was wrong with how the look ended, else nothing."""
+    async with lying(rng) as url:
+        try:
+            async with asyncio.timeout(SURVEY_SECONDS):
+                await survey(Address(url), "auto", BOUNDS)
+        except HubError:
+            return ""
+        except TimeoutError:
+            return f"the look did not end in {SURVEY_SECONDS:.0f} s"
+        except Exception as error:  # noqa: BLE001 - which one it is, is the finding
+            return f"{type(error).__name__}: {error}"[:300]
+    return ""
