@@ -177,7 +177,7 @@ class Hub:
         self.pool = Pool(self._bounds)
         seals = Seals(self.keyring)
         self.changes = Changes(self.snapshots, self._refresh)
-        self.bridge = Bridge(self.pool, seals, self.changes)
+        self.bridge = Bridge(self.pool, seals, self.changes, self.worker)
         guardrails = Guardrails([Size(self.settings.max_result_bytes)])
         limits = Limits(UNLIMITED, system_clock)
         calls = Calls(self.admission, limits, guardrails, self.audit, self.bridge, self.metrics)
@@ -188,7 +188,7 @@ class Hub:
         subscriptions = Subscriptions(self.snapshots, listing, self.admission, self.pool)
         tasks = Tasks(self.pool, seals, self.audit)
         self.legacy_sessions = LegacySessions(asyncio.get_running_loop().time, self.worker)
-        modern = ModernFace(self.snapshots, listing, calls, own, subscriptions, tasks)
+        modern = ModernFace(self.snapshots, listing, calls, own, subscriptions, tasks, self.bridge.parks)
         legacy = LegacyFace(
             self.snapshots, listing, calls, own, self.legacy_sessions, self.pool, self.audit, self.changes
         )

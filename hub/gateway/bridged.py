@@ -1,4 +1,5 @@
-"""Sessions with legacy servers that the hub holds for modern clients: one per server, registration and principal.
+"""Sessions with legacy servers that the hub holds for modern clients: one per server, registration, principal and
+set of abilities, since a server is told at the handshake what its client can be asked.
 
 Nobody says when such a session is no longer needed, so it ends when it was idle for a while, or when the
 registration it was opened for is gone.
@@ -9,40 +10,51 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import orjson
 
 from hub.catalog.snapshot import Server, Snapshot
-from hub.errors import UpstreamError
-from hub.gateway.sessions import UpstreamSession, open_session
-from hub.upstream.connection import Incoming, OnMessage
-from hub.upstream.legacy_http import VERSIONS, SessionLost
+from hub.errors import TooMany, UpstreamError
+from hub.gateway.questions import Abilities, hello
+from hub.gateway.sessions import LOG_LEVELS, UpstreamSession, open_session
+from hub.upstream.connection import OnMessage
+from hub.upstream.jsonrpc import Message
 from hub.upstream.pool import Pool
 
 MOST_BRIDGED = 2000
 """Sessions held at once; the least used idle one goes first."""
 
+MOST_BESIDE = 16
+"""Sessions of one principal with one server where a session carries one call at a time."""
+
 IDLE_SECONDS = 300.0
 """A handshake costs two round trips, a forgotten session a server's memory; every run of an agent leaves one."""
 
-HELLO = orjson.dumps(
-    {
-        "protocolVersion": VERSIONS[0],
-        "capabilities": {},
-        "clientInfo": {"name": "entrepot", "version": "0.1.0"},
-    }
-)
-
-Key = tuple[str, str, str]
-"""Server, digest of its registration, subject."""
+Key = tuple[str, str, str, Abilities, int]
+"""Server, digest of its registration, subject, abilities, and a number where one session is not enough."""
 
 
-@dataclass(slots=True)
-class _Held:
-    session: UpstreamSession
-    used: float
-    running: int = 0
+class Held:
+    """One session, and who uses it."""
+
+    def __init__(self, session: UpstreamSession, now: float) -> None:
+        self.session = session
+        self.used = now
+        self.running = 0
+        """Requests under way, those that wait for answers of their clients included."""
+        self._level = len(LOG_LEVELS)
+
+    async def log_from(self, level: int) -> None:
+        """Have the server log from this level on at least: a session's level is the least that any call asked for."""
+        if level >= self._level:
+            return
+        before, self._level = self._level, level
+        body = b'{"jsonrpc":"2.0","id":"level","method":"logging/setLevel","params":{"level":%b}}'
+        try:
+            await self.session.request(b'"level"', "logging/setLevel", body % orjson.dumps(LOG_LEVELS[level]), _unheard)
+        except UpstreamError:
+            self._level = before
+            raise
 
 
 class BridgedSessions:
@@ -51,50 +63,53 @@ class BridgedSessions:
     def __init__(self, pool: Pool, clock: Callable[[], float]) -> None:
         self._pool = pool
         self._clock = clock
-        self._held: OrderedDict[Key, _Held] = OrderedDict()
+        self._held: OrderedDict[Key, Held] = OrderedDict()
         self._opening: dict[Key, asyncio.Lock] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def get(self, key: Key) -> UpstreamSession | None:
-        """The session under a key, if one is open."""
+    async def lend(self, server: Server, subject: str, able: Abilities, on_message: OnMessage) -> Held:
+        """The session of a principal with a server, counted as in use until `give_back`."""
+        key: Key = (server.name, server.digest, subject, able, 0)
+        if server.address.transport == "sse":
+            # What comes on the one stream of that transport does not say which call it belongs to.
+            key = self._unused(key)
         held = self._held.get(key)
-        return None if held is None else held.session
-
-    async def request(
-        self, key: Key, server: Server, identifier: bytes, method: str, body: bytes, on_message: OnMessage
-    ) -> Incoming:
-        """Ask within the session of `key`; one that the server forgot is opened anew, once."""
-        held = await self._session(key, server, on_message)
-        try:
-            return await self._ask(held, identifier, method, body, on_message)
-        except SessionLost:
-            if self._held.get(key) is held:
-                del self._held[key]
-                self._end(held)
-        held = await self._session(key, server, on_message)
-        return await self._ask(held, identifier, method, body, on_message)
-
-    async def _ask(self, held: _Held, identifier: bytes, method: str, body: bytes, on_message: OnMessage) -> Incoming:
-        held.running += 1
-        try:
-            return await held.session.request(identifier, method, body, on_message)
-        finally:
-            held.running -= 1
-            held.used = self._clock()
-
-    async def _session(self, key: Key, server: Server, on_message: OnMessage) -> _Held:
-        known = self._held.get(key)
-        if known is not None:
+        if held is not None:
             self._held.move_to_end(key)
-            return known
+        else:
+            held = await self._open(key, server, on_message)
+        held.running += 1
+        return held
+
+    def give_back(self, held: Held) -> None:
+        """One use of it is over."""
+        held.running -= 1
+        held.used = self._clock()
+
+    def lose(self, held: Held) -> None:
+        """The server forgot it: the next call opens another."""
+        for key in [key for key, known in self._held.items() if known is held]:
+            del self._held[key]
+            self._end(held)
+
+    def _unused(self, key: Key) -> Key:
+        for number in range(MOST_BESIDE):
+            beside = (*key[:4], number)
+            held = self._held.get(beside)
+            lock = self._opening.get(beside)
+            if (held is None or not held.running) and (lock is None or not lock.locked()):
+                return beside
+        raise TooMany(f"Server {key[0]!r} is busy with {MOST_BESIDE} calls of yours", hint="Wait for some to end.")
+
+    async def _open(self, key: Key, server: Server, on_message: OnMessage) -> Held:
         async with self._opening.setdefault(key, asyncio.Lock()):
             known = self._held.get(key)
             if known is None:
-                session = await open_session(self._pool, server, HELLO, on_message, key[2])
-                known = self._held[key] = _Held(session, self._clock())
+                session = await open_session(self._pool, server, hello(key[3]), on_message, key[2])
+                known = self._held[key] = Held(session, self._clock())
                 self._make_room(key)
             return known
 
@@ -117,7 +132,7 @@ class BridgedSessions:
             if not lock.locked():
                 del self._opening[key]
 
-    def _end(self, held: _Held) -> None:
+    def _end(self, held: Held) -> None:
         task = asyncio.create_task(_ended(held.session))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -138,3 +153,7 @@ async def _ended(session: UpstreamSession) -> None:
         await session.close()
     except UpstreamError:
         return
+
+
+async def _unheard(_message: Message) -> None:
+    """Nothing is told before the answer to a request of the hub's own."""

@@ -15,8 +15,9 @@ from hub.gateway import eras
 from hub.gateway.eras import LEGACY, Head
 from hub.gateway.forward import Forwarder
 from hub.gateway.legacy import LegacyFace
-from hub.gateway.modern import ModernFace
+from hub.gateway.modern import ModernFace, unless_gone
 from hub.gateway.modes import in_query
+from hub.gateway.parks import Elsewhere, not_waiting
 from hub.gateway.wire import ClientGone, ladder_status, parse, read_body, refusal, respond
 from hub.identity.principal import Principal
 from hub.ids import new_id
@@ -122,7 +123,15 @@ class McpEndpoint:
             await self._forwarder.forward(owner, principal, scope, body, receive, send)
             return
         face = self._modern if modern else self._legacy
-        await face.serve(principal, key, head, message, receive, send)
+        try:
+            await face.serve(principal, key, head, message, receive, send)
+        except Elsewhere as resting:
+            # The retry of a call whose server waits for an answer, on the worker that holds the server's stream.
+            try:
+                handed = self._forwarder.forward(resting.worker, principal, scope, body, receive, send)
+                await unless_gone(handed, receive)
+            except NotFound:
+                await respond(send, 200, refusal(message.id, not_waiting()))
 
 
 def endpoint_key(path: str) -> str:

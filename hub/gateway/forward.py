@@ -1,7 +1,7 @@
-"""Hands a legacy session's request to the worker that holds the session, over that worker's own socket.
+"""Hands a request to the worker that holds what it is about, over that worker's own socket.
 
-A session id begins with its worker's number. Only the socket's 0700 folder is trusted: what comes over it carries
-the principal that the first worker authenticated.
+The id of a legacy session and the state of a call at rest begin with their worker's number. Only the socket's 0700
+folder is trusted: what comes over it carries the principal that the first worker authenticated.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from hub.upstream.address import Address
 from hub.upstream.http1 import Bounds, Origin, Response
 
 PRINCIPAL = b"x-entrepot-forwarded"
-PASSED = frozenset({b"accept", b"content-type", b"mcp-protocol-version", b"mcp-session-id"})
+PASSED = frozenset({b"accept", b"content-type", b"mcp-protocol-version", b"mcp-session-id", b"mcp-method", b"mcp-name"})
 RETURNED = frozenset({b"content-type", b"mcp-session-id", b"cache-control", b"x-accel-buffering", b"allow"})
+PARAM = b"mcp-param-"
 BOUNDS = Bounds(connect_seconds=2.0, answer_seconds=24 * 3600.0, answer_bytes=256 * 2**20)
 """The owner keeps the deadlines; here only its death matters."""
 
@@ -46,7 +47,7 @@ class Forwarder:
         self, owner: int, principal: Principal, scope: Scope, body: bytes, receive: Receive, send: Send
     ) -> None:
         """The owner's answer. Raises `NotFound` when it is gone, and its sessions with it: the client starts anew."""
-        headers = [(name, value) for name, value in scope["headers"] if name in PASSED]
+        headers = [(name, value) for name, value in scope["headers"] if name in PASSED or name.startswith(PARAM)]
         headers.append((PRINCIPAL, _written(principal)))
         try:
             origin = self._origin(owner)

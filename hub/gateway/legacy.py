@@ -25,7 +25,7 @@ from hub.gateway.eras import LEGACY, Head, UnknownMethod
 from hub.gateway.listing import LISTS, Listing
 from hub.gateway.modes import in_capabilities
 from hub.gateway.own import OwnTools
-from hub.gateway.sessions import Session, Sessions, UpstreamSession
+from hub.gateway.sessions import LOG_LEVELS, Session, Sessions, UpstreamSession
 from hub.gateway.subscriptions import LIST_CHANGED
 from hub.gateway.wire import STREAM_HEADERS, Reply, accepted, refusal, respond
 from hub.identity.principal import Principal
@@ -41,8 +41,6 @@ KEEP_ALIVE_SECONDS = 15.0
 
 FOLLOW_PAUSE = 2.0
 """Seconds before a server's stream that ended or broke is opened again."""
-
-LOG_LEVELS = frozenset({"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"})
 
 
 class LegacyFace:
@@ -215,7 +213,7 @@ class LegacyFace:
     async def _set_level(self, session: Session, params: Fragments) -> None:
         level: Any = jsonrpc.value(params["level"]) if "level" in params else None
         if not isinstance(level, str) or level not in LOG_LEVELS:
-            raise InvalidParams(f"level must be one of {', '.join(sorted(LOG_LEVELS))}")
+            raise InvalidParams(f"level must be one of {', '.join(LOG_LEVELS)}")
         session.log_level = level
         body = b'{"jsonrpc":"2.0","id":"level","method":"logging/setLevel","params":{"level":%b}}' % orjson.dumps(level)
 

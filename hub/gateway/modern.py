@@ -19,6 +19,7 @@ from hub.gateway.eras import Head, Modern
 from hub.gateway.listing import LISTS, Listing
 from hub.gateway.modes import in_capabilities
 from hub.gateway.own import OwnTools
+from hub.gateway.parks import Elsewhere, Parks
 from hub.gateway.subscriptions import Subscriptions
 from hub.gateway.tasks import METHODS as TASK_METHODS
 from hub.gateway.tasks import Tasks
@@ -44,6 +45,7 @@ class ModernFace:
         own: OwnTools,
         subscriptions: Subscriptions,
         tasks: Tasks,
+        parks: Parks,
     ) -> None:
         self._snapshots = snapshots
         self._listing = listing
@@ -51,11 +53,12 @@ class ModernFace:
         self._own = own
         self._subscriptions = subscriptions
         self._tasks = tasks
+        self._parks = parks
 
     async def serve(
         self, principal: Principal, key: str, head: Head, message: Message, receive: Receive, send: Send
     ) -> None:
-        """Climb, dispatch, answer."""
+        """Climb, dispatch, answer. Raises `Elsewhere`, before anything was sent, for another worker's request."""
         try:
             request = eras.climb(head, message)
             if message.is_response or message.id is None:
@@ -67,7 +70,7 @@ class ModernFace:
             return
         reply = Reply(send)
         work = self._dispatch(principal, key, head, message, request, reply)
-        await _unless_gone(work, receive)
+        await unless_gone(work, receive)
 
     async def _dispatch(
         self, principal: Principal, key: str, head: Head, message: Message, request: Modern, reply: Reply
@@ -84,6 +87,10 @@ class ModernFace:
     async def _answer(
         self, principal: Principal, key: str, head: Head, message: Message, request: Modern, reply: Reply
     ) -> tuple[int, bytes]:
+        if "requestState" in request.params:
+            owner = self._parks.owner(jsonrpc.value(request.params["requestState"]))
+            if owner is not None:
+                raise Elsewhere(owner)
         snapshot = self._snapshots.current
         asked = head.mode or in_capabilities(request.meta.get(META + "clientCapabilities"))
         view = self._listing.view(snapshot, key, principal, asked)
@@ -138,7 +145,7 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-async def _unless_gone(work: Awaitable[None], receive: Receive) -> None:
+async def unless_gone(work: Awaitable[None], receive: Receive) -> None:
     """Do `work`; when the caller leaves meanwhile, cancel it."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()

@@ -5,6 +5,8 @@ A server binds its state to the hub's credential, which all callers share; this 
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 from msgspec import Raw
 
@@ -41,6 +43,14 @@ class Seals:
         if told[0] != principal.acts_for:
             raise _foreign(purpose)
         return str(told[1]), str(told[2]).encode()
+
+    def seal_call(self, call: list[Any]) -> str:
+        """What identifies a call at rest, as text for its client to bring back (`parks.py`)."""
+        return self._keyring.seal("park", orjson.dumps(call))
+
+    def open_call(self, sealed: str) -> list[Any]:
+        """What `seal_call` was given. Raises `InvalidParams` for anything else."""
+        return orjson.loads(self._keyring.open("park", sealed))
 
 
 def _foreign(purpose: str) -> InvalidParams:

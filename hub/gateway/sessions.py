@@ -45,6 +45,9 @@ MOST_QUESTIONS = 100
 MOST_WAITING = 1000
 """Messages held for a client's GET stream before the oldest is dropped."""
 
+LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+"""RFC 5424, least first."""
+
 UpstreamSession = LegacySession | SseSession
 
 

@@ -9,7 +9,7 @@ import mcp_types as types
 import pytest
 from mcp import MCPError
 
-from tests.support.hub import META, Era, RunningHub, events
+from tests.support.hub import Era, RunningHub, events
 
 pytestmark = pytest.mark.anyio
 
@@ -61,18 +61,6 @@ async def test_a_modern_servers_questions_become_requests_to_a_legacy_client(run
         }.items():
             answer = await client.call_tool(tool)
             assert expected in getattr(answer.content[0], "text", ""), tool
-
-
-async def test_a_legacy_servers_question_is_refused_for_a_modern_client_and_its_session_lives_on(
-    running: RunningHub,
-) -> None:
-    await running.everything(only="legacy")
-    params: dict[str, Any] = {"name": "test_elicitation", "arguments": {"message": "Who?"}}
-    meta: dict[str, Any] = {f"{META}clientCapabilities": {"elicitation": {}}}
-    refused = events(await running.modern("tools/call", params, meta=meta))[-1]
-    assert "error" in refused or refused["result"]["isError"]
-    echo: dict[str, Any] = {"name": "echo", "arguments": {"text": "hi"}}
-    assert events(await running.modern("tools/call", echo))[-1]["result"]["resultType"] == "complete"
 
 
 async def test_results_gain_and_lose_what_only_one_era_knows(running: RunningHub) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hub.catalog.manifest import ServerSpec
 from hub.catalog.snapshot import EMPTY
 from hub.gateway.bridged import IDLE_SECONDS, BridgedSessions
+from hub.gateway.questions import NONE
 from hub.identity.principal import LOCAL_ADMINISTRATOR
 from hub.upstream.http1 import Bounds
 from hub.upstream.jsonrpc import Message
@@ -103,15 +104,19 @@ async def test_sessions_held_for_modern_clients_end_when_idle(running: RunningHu
     async def ignore(_message: Message) -> None:
         """Nothing is expected."""
 
-    body = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
     for subject in ("run:1", "run:2"):
-        await held.request(("everything", server.digest, subject), server, b"1", "tools/list", body, ignore)
+        held.give_back(await held.lend(server, subject, NONE, ignore))
     now = IDLE_SECONDS - 1
-    await held.request(("everything", server.digest, "run:2"), server, b"1", "tools/list", body, ignore)
+    held.give_back(await held.lend(server, "run:2", NONE, ignore))
     held.sweep(snapshot)
     assert len(held) == 2
     now = IDLE_SECONDS + 1
     held.sweep(snapshot)
     assert len(held) == 1
+    used = await held.lend(server, "run:2", NONE, ignore)
+    now = 3 * IDLE_SECONDS
+    held.sweep(snapshot)
+    assert len(held) == 1, "a call may rest for long"
+    held.give_back(used)
     await held.close()
     pool.close()

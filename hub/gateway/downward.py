@@ -1,0 +1,119 @@
+"""A legacy client's call to a server that speaks only 2026-07-28 (protocol section 2.5).
+
+The hub speaks with that client's capabilities and log level, puts the server's questions to it as requests on its
+own stream, and brings the answers in the next round. What only the modern era knows is taken off the result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from msgspec import Raw
+
+from hub.catalog.snapshot import Server, Target
+from hub.errors import InvalidParams, UpstreamError
+from hub.gateway.answers import failed, result_of, verdict_of, withdrawn
+from hub.gateway.calls import Call, Emit, Outcome
+from hub.gateway.outgoing import mirrored, retargeted, set_caller
+from hub.gateway.sessions import own_headers
+from hub.upstream import jsonrpc
+from hub.upstream.jsonrpc import Fragments, Message
+from hub.upstream.modern_http import META, NAME_KEYS, ModernChannel, envelope
+from hub.upstream.pool import Pool
+
+MOST_ROUNDS = 10
+"""Rounds of questions within one call; the reference client's limit."""
+
+MODERN_ONLY = ("resultType", "ttlMs", "cacheScope")
+
+
+class Downward:
+    """Serves these calls."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._counter = itertools.count(1)
+
+    async def send(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
+        """A legacy client, a modern server: the hub speaks with its capabilities and asks it the questions."""
+        session = call.session
+        if session is None:
+            raise InvalidParams("This request needs a session", hint="Send initialize first.")
+        params = retargeted(call, target)
+        capabilities = {key: value for key, value in session.capabilities.items() if key != "roots"}
+        if "roots" in session.capabilities:
+            capabilities["roots"] = {}
+        meta = dict(call.meta) | envelope(capabilities, session.client)
+        if session.log_level:
+            meta[META + "logLevel"] = session.log_level
+        params["_meta"] = Raw(jsonrpc.dumps(meta))
+        set_caller(params, call, server)
+        upstream = self._pool.upstream(server.name, server.address, server.digest)
+        headers = (*mirrored(target, params), *own_headers(server, call.principal.subject))
+        channel = ModernChannel(upstream, target.name if call.method in NAME_KEYS else None, headers)
+
+        async def on_message(message: Message) -> None:
+            await emit(message.raw)
+
+        task = asyncio.current_task()
+        cancelled = False
+
+        def cancel(_notice: Message) -> None:
+            nonlocal cancelled
+            if not cancelled and task is not None:
+                cancelled = True
+                task.cancel()
+
+        session.running[call.identifier] = cancel
+        try:
+            for _ in range(MOST_ROUNDS):
+                body = jsonrpc.request(call.identifier, call.method, params)
+                incoming = await channel.request(call.identifier, call.method, body, on_message)
+                failure = failed(call.identifier, incoming)
+                if failure is not None:
+                    return failure
+                result = result_of(server, incoming.message)
+                if not jsonrpc.same(result.get("resultType"), b'"input_required"'):
+                    return _legacy_form(call, result)
+                asked = jsonrpc.fragments(result["inputRequests"]) if "inputRequests" in result else {}
+                answers = {key: await self._ask(call, emit, raw) for key, raw in asked.items()}
+                params["inputResponses"] = Raw(jsonrpc.write(answers))
+                if "requestState" in result:
+                    params["requestState"] = result["requestState"]
+        except asyncio.CancelledError:
+            if not cancelled or task is None or task.uncancel() > 0:
+                raise
+            return withdrawn(call)
+        finally:
+            session.running.pop(call.identifier, None)
+        raise UpstreamError(f"Server {server.name!r} asks without end")
+
+    async def _ask(self, call: Call, emit: Emit, raw: Any) -> bytes:
+        """One question of a modern server, put to a legacy client."""
+        asked = jsonrpc.fragments(raw)
+        method = str(jsonrpc.value(asked["method"]))
+        params = jsonrpc.fragments(asked["params"]) if "params" in asked else {}
+        if call.session is None:
+            raise InvalidParams("This request needs a session")
+        if jsonrpc.same(params.get("mode"), b'"url"') and "elicitationId" not in params:
+            # Required by 2025-11-25, gone in 2026-07-28.
+            params["elicitationId"] = Raw(orjson.dumps(f"hub-{next(self._counter)}"))
+        response = await call.session.ask(emit, method, jsonrpc.write(params))
+        raw_result = response.members.get("result")
+        if raw_result is None:
+            raise InvalidParams(f"The client did not answer {method}: {jsonrpc.failure(response)[1]}")
+        return bytes(raw_result)
+
+
+def _legacy_form(call: Call, result: Fragments) -> Outcome:
+    """A modern result as 2025-11-25 knows it: without its new members, structured content only as an object."""
+    kept: Mapping[str, Any] = {
+        key: raw
+        for key, raw in result.items()
+        if key not in MODERN_ONLY and (key != "structuredContent" or bytes(raw).lstrip()[:1] == b"{")
+    }
+    return Outcome(200, jsonrpc.result(call.identifier, jsonrpc.write(dict(kept))), verdict_of(result))
