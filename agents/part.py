@@ -27,7 +27,7 @@ from hub.admin_api.admit import admit
 from hub.admin_api.problem import problem
 from hub.audit.recorder import Audit, Recording
 from hub.db.engine import Database
-from hub.db.migrate import History
+from hub.db.history import History
 from hub.errors import BadRequest, HubError, TooLarge, Unauthenticated, Unavailable
 from hub.identity.principal import Principal
 from hub.policy.admission import Admission

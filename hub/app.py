@@ -34,9 +34,8 @@ from hub.catalog.publisher import Snapshots
 from hub.catalog.runner_client import RunnerClient
 from hub.catalog.service import Catalog
 from hub.catalog.watcher import Changes, Watcher
-from hub.db import migrate
 from hub.db.engine import Database
-from hub.db.migrate import History
+from hub.db.history import HUB, History, pending
 from hub.errors import HubError, Unavailable
 from hub.gateway.bridge import Bridge
 from hub.gateway.calls import Calls
@@ -270,7 +269,7 @@ class Hub:
         """Whether the tables are of another version; the first worker brings them here while the others wait."""
         patience = TABLES_SECONDS if self.worker else 0.0
         deadline = asyncio.get_running_loop().time() + patience
-        while await anyio.to_thread.run_sync(migrate.pending, self.database, migrate.HUB):
+        while await anyio.to_thread.run_sync(pending, self.database, HUB):
             if asyncio.get_running_loop().time() >= deadline:
                 return True
             await asyncio.sleep(0.2)

@@ -5,6 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from agents.models import AgentsTable
-from hub.db.migrate import History
+from hub.db.history import History
 
 HISTORY = History("agents", Path(__file__).parent / "migrations", "agents_version", AgentsTable.metadata)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hub.admin_api.services import Services
 from hub.catalog import packages
-from hub.db import migrate
+from hub.db.history import HUB, pending
 from hub.errors import HubError
 
 CHECK_SECONDS = 5.0
@@ -53,7 +53,7 @@ async def _database(services: Services) -> Finding:
         try:
             with services.database.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
-            if migrate.pending(services.database, migrate.HUB):
+            if pending(services.database, HUB):
                 return (
                     False,
                     "The tables are not at this program's version.",

@@ -9,6 +9,8 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -20,7 +22,9 @@ from hub.app import Hub, Part
 from hub.cli.parts import load_parts
 from hub.cli.protocol import BoundedProtocol
 from hub.cli.sockets import BACKLOG, listen
-from hub.cli.tables import prepare_database
+from hub.db.engine import Database
+from hub.db.history import HUB, pending
+from hub.errors import Unavailable
 from hub.settings import Settings
 from hub.telemetry.logging import configure
 
@@ -33,6 +37,9 @@ KEEP_ALIVE_SECONDS = 75
 COLLECT_AFTER = (10_000, 20, 20)
 """Thresholds of the collector: a call leaves no cycles, so looking every 700 objects finds nothing."""
 
+MIGRATE_SECONDS = 600
+"""An audit index of a hundred million rows may need minutes for a new column."""
+
 
 def serve(settings: Settings, worker: int, descriptor: int | None) -> None:
     """Run one worker until told to stop. `descriptor` is a listening socket handed down by `up`."""
@@ -43,9 +50,28 @@ def serve(settings: Settings, worker: int, descriptor: int | None) -> None:
     parts = load_parts()
     if worker == 0:
         # Once for all workers; when it fails, this process ends and `up` says why.
-        prepare_database(settings, parts)
+        _bring_tables_forward(settings, parts)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, parts, worker, listener))
+
+
+def _bring_tables_forward(settings: Settings, parts: Sequence[Part]) -> None:
+    """In a process of its own, and only where there is something to do: a worker need not carry the migration engine.
+
+    Raises `Unavailable` with that process's words.
+    """
+    database = Database(settings.database)
+    try:
+        histories = [HUB, *(part.history for part in parts if part.history is not None)]
+        if not any(pending(database, history) for history in histories):
+            return
+    finally:
+        database.close()
+    done = subprocess.run(
+        [sys.executable, "-m", "hub", "migrate"], capture_output=True, text=True, timeout=MIGRATE_SECONDS
+    )
+    if done.returncode:
+        raise Unavailable("The database could not be brought to this version", hint=done.stderr.strip()[-1000:])
 
 
 async def _serve(settings: Settings, parts: Sequence[Part], worker: int, listener: socket.socket) -> None:
