@@ -37,6 +37,7 @@ from hub.catalog.watcher import Changes, Watcher
 from hub.db.engine import Database
 from hub.db.history import HUB, History, pending
 from hub.errors import HubError, Unavailable
+from hub.gateway.attempts import Attempts
 from hub.gateway.bridge import Bridge
 from hub.gateway.calls import Calls
 from hub.gateway.endpoint import McpEndpoint
@@ -66,9 +67,9 @@ from hub.policy.admission import Admission
 from hub.settings import Settings
 from hub.telemetry.health import Health
 from hub.telemetry.metrics import Metrics
-from hub.upstream.http1 import Bounds
 from hub.upstream.pool import Pool
 from hub.upstream.probe import survey
+from hub.upstream.terms import Deadlines, Terms
 from hub.vault.keyring import Keyring
 
 log = logging.getLogger(__name__)
@@ -138,11 +139,10 @@ class Hub:
         self.admission = Admission()
         self.snapshots = Snapshots()
         self.runner = RunnerClient(settings.runner_socket)
-        bounds = Bounds(settings.connect_seconds, settings.call_seconds, settings.max_result_bytes)
-        looking = Bounds(settings.connect_seconds, settings.list_seconds, settings.max_result_bytes)
+        terms = _terms(settings)
         self.catalog = Catalog(
             self.database,
-            partial(survey, bounds=looking),
+            partial(survey, terms=terms),
             self.snapshots,
             self.runner,
             self.keyring,
@@ -162,8 +162,7 @@ class Hub:
             [server for part in parts for server in part.internal_servers(settings)],
             self._announce,
         )
-        self._bounds = bounds
-        self._looking = looking
+        self._terms = terms
         self._parts = parts
         self._started = False
         self.pool: Pool
@@ -173,13 +172,14 @@ class Hub:
 
     def _assemble(self) -> None:
         """Everything that needs the running loop: connections and the faces over them."""
-        self.pool = Pool(self._bounds)
+        self.pool = Pool(self._terms)
         seals = Seals(self.keyring)
         self.changes = Changes(self.snapshots, self._refresh)
         self.bridge = Bridge(self.pool, seals, self.changes, self.worker)
         guardrails = Guardrails([Size(self.settings.max_result_bytes)])
         limits = Limits(UNLIMITED, system_clock)
-        calls = Calls(self.admission, limits, guardrails, self.audit, self.bridge, self.metrics)
+        relay = Attempts(self.bridge, self.pool)
+        calls = Calls(self.admission, limits, guardrails, self.audit, relay, self.metrics)
         own = OwnTools(
             (CallTool(calls, self.audit),), calls, self.admission, limits, guardrails, self.audit, self.metrics
         )
@@ -246,6 +246,7 @@ class Hub:
             loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
                 ("snapshots", self._follow_snapshots),
                 ("last use of keys", self.keys.flush_forever),
+                ("total deadlines", self.pool.watch),
                 ("idle sessions", partial(self.legacy_sessions.sweep_forever, self.snapshots, self.bridge.sweep)),
             ]
             if self.settings.workers > 1:
@@ -301,7 +302,8 @@ class Hub:
         for turn in itertools.count():
             await self.catalog.reconcile(self.bundled.children())
             for row in self.catalog.list():
-                unwell = row["state"] in ("down", "new") or self.pool.reason(row["name"])
+                vitals = self.pool.vitals(row["name"])
+                unwell = row["state"] in ("down", "new") or (vitals is not None and vitals.reason)
                 if row["enabled"] and (unwell or turn % LOOKS_AT_ALL == LOOKS_AT_ALL - 1):
                     await self._refresh(row["name"])
             await asyncio.sleep(REVISIT_SECONDS)
@@ -344,6 +346,18 @@ class Hub:
     async def _reloaded(self, _request: Any) -> Response:
         await self.reload()
         return Response(status_code=204)
+
+
+def _terms(settings: Settings) -> Terms:
+    """On what terms a server is called whose declaration says nothing of it."""
+    deadlines = Deadlines(
+        settings.connect_seconds,
+        settings.list_seconds,
+        settings.call_seconds,
+        settings.idle_seconds,
+        settings.total_seconds,
+    )
+    return Terms(deadlines, answer_bytes=settings.max_result_bytes)
 
 
 class _Faces:

@@ -12,6 +12,7 @@
     ├── TooMany               a rate, quota or concurrency bound was passed
     ├── UpstreamError         the server behind the hub failed
     │   ├── UpstreamDown      ... and could not be reached
+    │   ├── UpstreamBusy      ... and has as many calls as it may have
     │   ├── UpstreamTimeout   ... and did not answer in time
     │   └── OutcomeUnknown    ... after the request was sent, so it may have had its effect
     └── Unavailable           a part of the hub is not ready
@@ -37,6 +38,8 @@ class HubError(Exception):
     rpc = -32603
     status = 500
     owner: Owner = "hub"
+    effect = ""
+    """What became of a call: `none`, it was not sent and may be repeated; `unknown`, it may have had its effect."""
 
     def __init__(self, message: str, *, hint: str = "", reason: str = "", data: dict[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -48,6 +51,8 @@ class HubError(Exception):
     def envelope(self) -> dict[str, Any]:
         """What the caller is told beside the message: code, owner, hint and the error's own data."""
         told: dict[str, Any] = {"code": self.code, "owner": self.owner}
+        if self.effect:
+            told["effect"] = self.effect
         if self.hint:
             told["hint"] = self.hint
         return told | self.extra
@@ -120,19 +125,29 @@ class UpstreamError(HubError):
 class UpstreamDown(UpstreamError):
     """The server could not be reached; the request was not sent. HTTP 503."""
 
-    code, status = "server-down", 503
+    code, status, effect = "server-down", 503, "none"
+
+
+class UpstreamBusy(UpstreamError):
+    """As many calls as the server may have are under way, and no place became free. Nothing was sent. HTTP 503."""
+
+    code, status, effect = "server-busy", 503, "none"
+
+    def __init__(self, message: str, *, retry_after: float = 1.0, hint: str = "") -> None:
+        super().__init__(message, hint=hint, data={"retryAfter": retry_after})
+        self.retry_after = retry_after
 
 
 class UpstreamTimeout(UpstreamError):
-    """The server did not answer within its deadline. HTTP 504."""
+    """The server did not answer within a deadline, which the data names. HTTP 504."""
 
-    code, status = "server-timeout", 504
+    code, status, effect = "server-timeout", 504, "unknown"
 
 
 class OutcomeUnknown(UpstreamError):
     """The connection broke after the request was sent: it may have had its effect. HTTP 502."""
 
-    code = "outcome-unknown"
+    code, effect = "outcome-unknown", "unknown"
 
 
 class Unavailable(HubError):

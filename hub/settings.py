@@ -54,7 +54,16 @@ class Settings(BaseSettings):
     connect_seconds: float = Field(default=10, gt=0, description="Seconds to reach a server.")
     list_seconds: float = Field(default=20, gt=0, description="Seconds for a server to answer a list.")
     call_seconds: float = Field(
-        default=300, gt=0, description="Seconds for a server to answer a call; progress extends it."
+        default=300, gt=0, description="Seconds for a server to answer a call, or to show a first sign of life."
+    )
+    idle_seconds: float = Field(
+        default=300, gt=0, description="Seconds between a server's signs of life during a call; progress is one."
+    )
+    total_seconds: float = Field(
+        default=3600, gt=0, description="Seconds for a call in all, whatever its server says meanwhile."
+    )
+    keep_alive_seconds: float = Field(
+        default=15, gt=0, description="Seconds of silence towards a client before it is sent a sign of life."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is logged."

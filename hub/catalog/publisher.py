@@ -8,7 +8,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Self, cast
 
 import orjson
 
@@ -185,6 +185,7 @@ def _make(era: Era, server: str, item: Definition, exposed: str) -> Target:
     parsed = orjson.loads(item.body)
     replace = {} if exposed == item.name else {NAME_KEYS[item.kind]: exposed}
     headers = param_headers(parsed) if item.kind == "tool" else ()
+    reads, repeatable = _effects(parsed) if item.kind == "tool" else (True, True)
     return Target(
         server=server,
         kind=item.kind,
@@ -193,7 +194,19 @@ def _make(era: Era, server: str, item: Definition, exposed: str) -> Target:
         fragment=fragments.rewritten(item.body, replace, _foreign_members(era, item, parsed)),
         digest=item.digest,
         param_headers=headers,
+        reads=reads,
+        repeatable=repeatable,
     )
+
+
+def _effects(tool: Mapping[str, object]) -> tuple[bool, bool]:
+    """Whether a tool only reads, and whether it may be repeated, as its server annotates it; silence means neither."""
+    said = tool.get("annotations")
+    if not isinstance(said, dict):
+        return False, False
+    hints = cast("dict[str, object]", said)
+    reads = hints.get("readOnlyHint") is True
+    return reads, reads or hints.get("idempotentHint") is True
 
 
 def _foreign_members(era: Era, item: Definition, parsed: Mapping[str, object]) -> frozenset[str]:

@@ -35,6 +35,10 @@ class Target:
     fragment: bytes
     digest: str
     param_headers: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    reads: bool = False
+    """It changes nothing, by its kind or by what its server says of it (`readOnlyHint`)."""
+    repeatable: bool = False
+    """Twice does no more than once: it reads, or its server says so (`idempotentHint`)."""
 
 
 @dataclass(frozen=True, slots=True)

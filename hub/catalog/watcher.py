@@ -20,13 +20,12 @@ from hub.catalog.publisher import Change, Snapshots, compared
 from hub.catalog.snapshot import Kind, Server
 from hub.errors import HubError
 from hub.upstream import jsonrpc
-from hub.upstream.http1 import Bounds
 from hub.upstream.jsonrpc import Message
 from hub.upstream.legacy_http import VERSIONS, LegacySession
 from hub.upstream.modern_http import ModernChannel, envelope
 from hub.upstream.pool import Pool
+from hub.upstream.terms import LISTEN_SECONDS
 
-LISTEN_SECONDS = 24 * 3600.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds between attempts to listen: doubled while a server does not answer."""
 
@@ -133,11 +132,11 @@ class Watcher:
             self._changes.heard(server.name, message.method)
 
         if "modern" in server.eras:
-            bounds = Bounds(upstream.bounds.connect_seconds, LISTEN_SECONDS, upstream.bounds.answer_bytes)
             wanted = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
             params = {"notifications": orjson.dumps(wanted), "_meta": orjson.dumps(envelope({}))}
             body = jsonrpc.request(b'"watch"', "subscriptions/listen", params)
-            await ModernChannel(upstream, bounds=bounds).request(b'"watch"', "subscriptions/listen", body, on_message)
+            channel = ModernChannel(upstream, bounds=upstream.terms.listen_bounds)
+            await channel.request(b'"watch"', "subscriptions/listen", body, on_message)
             return
         hello: dict[str, Any] = {
             "protocolVersion": VERSIONS[0],

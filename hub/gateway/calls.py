@@ -70,6 +70,8 @@ class Call:
     param_headers: Mapping[bytes, bytes] = field(default_factory=dict[bytes, bytes])
     via: str = ""
     """The tool of the hub's own (`own.py`) that makes this call for its caller."""
+    note: str = ""
+    """What the audit should know of how it went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class Calls:
             await self._guard_arguments(call, target)
             outcome = await self._relay.send(call, call.snapshot.servers[target.server], target, emit)
             body = await self._guardrails.run(Phase.RESULT, call.principal, target.server, target.name, outcome.body)
-            record.outcome = outcome.verdict
+            record.outcome, record.detail = outcome.verdict, call.note
         self._metrics.called(target.server, outcome.verdict, perf_counter() - began)
         return outcome if body is outcome.body else replace(outcome, body=body)
 
@@ -170,7 +172,7 @@ def resource(snapshot: Snapshot, view: View, era: Era, uri: str) -> Target | Non
 
 
 def _unlisted(server: str, uri: str) -> Target:
-    return Target(server, "resource", uri, uri, b"", "")
+    return Target(server, "resource", uri, uri, b"", "", reads=True, repeatable=True)
 
 
 def _unrenamed(template: Target, uri: str) -> str:

@@ -18,7 +18,8 @@ from hub.errors import HubError, NotFound
 from hub.gateway.wire import respond
 from hub.identity.principal import Principal
 from hub.upstream.address import Address
-from hub.upstream.http1 import Bounds, Origin, Response
+from hub.upstream.http1 import Origin, Response
+from hub.upstream.terms import Bounds
 
 PRINCIPAL = b"x-entrepot-forwarded"
 PASSED = frozenset({b"accept", b"content-type", b"mcp-protocol-version", b"mcp-session-id", b"mcp-method", b"mcp-name"})

@@ -23,7 +23,6 @@ from hub.gateway.sessions import own_headers
 from hub.identity.principal import Principal
 from hub.policy.admission import Admission
 from hub.upstream import jsonrpc
-from hub.upstream.http1 import Bounds
 from hub.upstream.jsonrpc import Message
 from hub.upstream.modern_http import META, ModernChannel, envelope
 from hub.upstream.pool import Pool
@@ -31,7 +30,6 @@ from hub.upstream.pool import Pool
 MOST_RESOURCES = 1000
 """Resources that one stream may follow."""
 
-LISTEN_SECONDS = 24 * 3600.0
 RETRY_SECONDS = 2.0
 
 FLAGS = {"toolsListChanged": "tools", "promptsListChanged": "prompts", "resourcesListChanged": "resources"}
@@ -121,7 +119,7 @@ class Subscriptions:
             if server is None:
                 return
             upstream = self._pool.upstream(server.name, server.address, server.digest)
-            bounds = Bounds(upstream.bounds.connect_seconds, LISTEN_SECONDS, upstream.bounds.answer_bytes)
+            bounds = upstream.terms.listen_bounds
             params = {"notifications": orjson.dumps(wanted), "_meta": orjson.dumps(envelope({}))}
             body = jsonrpc.request(b'"follow"', "subscriptions/listen", params)
             channel = ModernChannel(upstream, None, own_headers(server, principal.subject), bounds)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hub.upstream.terms import Terms
+
 Era = Literal["legacy", "modern"]
 Kind = Literal["tool", "prompt", "resource", "template"]
 KINDS: tuple[Kind, ...] = ("tool", "prompt", "resource", "template")
@@ -16,13 +18,15 @@ Wanted = Literal["auto", "modern", "legacy"]
 class Address:
     """Where a server is reached: its URL, the local socket in front of it if any, and headers of our own.
 
-    `headers` hold credentials and never print. `transport` "sse" is the HTTP+SSE pair of 2024-11-05.
+    `headers` hold credentials and never print. `transport` "sse" is the HTTP+SSE pair of 2024-11-05. `terms` are those
+    of its declaration; None: the installation's.
     """
 
     url: str
     socket: str = ""
     transport: Literal["http", "sse"] = "http"
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    terms: Terms | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ import httptools
 
 from hub.errors import OutcomeUnknown, UpstreamDown, UpstreamError, UpstreamTimeout
 from hub.upstream.address import Address
+from hub.upstream.terms import Bounds
 
 MAX_HEAD_BYTES = 64 * 1024
 """A response head beyond this is refused; the largest seen from real servers is under 4 KiB."""
@@ -33,15 +33,6 @@ IDLE_SECONDS = 45.0
 
 IDLE_CONNECTIONS = 100
 """Idle connections kept per origin."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """Limits of one exchange: seconds to connect, seconds to an answer's head, bytes of an answer."""
-
-    connect_seconds: float = 10.0
-    answer_seconds: float = 300.0
-    answer_bytes: int = 64 * 2**20
 
 
 class Response:
@@ -398,7 +389,11 @@ class Origin:
                         lambda: Connection(self), self.host, self.port, ssl=self.tls
                     )
         except TimeoutError as error:
-            raise UpstreamDown("The server did not accept a connection in time") from error
+            raise UpstreamDown(
+                f"The server did not accept a connection within its connect deadline of {bounds.connect_seconds:g} s",
+                hint="Is its address right, and does a firewall let it through?",
+                data={"deadline": {"name": "connect", "seconds": bounds.connect_seconds}},
+            ) from error
         except ssl.SSLError as error:
             raise UpstreamDown(f"The server's certificate was refused: {error.reason}") from error
         except OSError as error:

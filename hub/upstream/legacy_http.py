@@ -15,7 +15,7 @@ from msgspec import Raw
 from hub.errors import UpstreamError
 from hub.upstream import jsonrpc
 from hub.upstream.connection import Incoming, OnMessage, Upstream, answer, readable, streamed
-from hub.upstream.http1 import Bounds, Response
+from hub.upstream.http1 import Response
 
 VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 """Newest first."""
@@ -57,8 +57,8 @@ class LegacySession:
     async def open(cls, upstream: Upstream, params: bytes, on_message: OnMessage, extra: Extra = ()) -> LegacySession:
         """The handshake, with `params` as the client's own. Raises `UpstreamError` when the server refuses."""
         body = b'{"jsonrpc":"2.0","id":"initialize","method":"initialize","params":%b}' % params
-        response = await upstream.send(b"POST", [*_BASE, *extra], body)
-        incoming = await answer(upstream, response, b'"initialize"', on_message)
+        response = await upstream.send(b"POST", [*_BASE, *extra], body, upstream.greeting)
+        incoming = await answer(upstream, response, b'"initialize"', on_message, upstream.greeting)
         raw = incoming.message.members.get("result")
         identifier = response.headers.get(b"mcp-session-id")
         if raw is None:
@@ -82,7 +82,9 @@ class LegacySession:
 
     async def notify(self, body: bytes) -> None:
         """A notification, or an answer to a request of the server's."""
-        response = await self.upstream.send(b"POST", self._headers, body)
+        response = await self.upstream.send(b"POST", self._headers, body, self.upstream.listing)
+        if response.streaming:
+            self.upstream.worked()
         response.close()
         self._check_known(response)
 
@@ -95,10 +97,10 @@ class LegacySession:
     async def listen(self, on_message: OnMessage) -> bool:
         """Hand on what comes on the session's own stream until it ends. False: there is none to be had."""
         headers = [pair for pair in self._headers if pair[0] not in (b"accept", b"content-type")]
-        endless = Bounds(self.upstream.bounds.connect_seconds, self.upstream.bounds.answer_seconds)
-        response = await self.upstream.send(b"GET", [*headers, (b"accept", b"text/event-stream")], b"", endless)
+        response = await self.upstream.send(b"GET", [*headers, (b"accept", b"text/event-stream")], b"")
         if not response.streaming:
             return False
+        self.upstream.worked()
         try:
             async for events in streamed(self.upstream, response):
                 for event in events:

@@ -8,14 +8,37 @@ token, goes to all of them.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from urllib.parse import urljoin, urlsplit
 
 from hub.errors import OutcomeUnknown, UpstreamError, UpstreamTimeout
 from hub.upstream import jsonrpc
-from hub.upstream.connection import Handover, Incoming, OnMessage, Upstream, readable, streamed
-from hub.upstream.http1 import Bounds, Response
+from hub.upstream.connection import Handover, Incoming, OnMessage, Upstream, late, readable, streamed
+from hub.upstream.http1 import Response
 from hub.upstream.jsonrpc import Message
 from hub.upstream.legacy_http import VERSIONS, Extra, SessionLost, greeting
+from hub.upstream.terms import Bounds
+
+GREETING = frozenset({"initialize", "ping"})
+"""What has to be answered as fast as a list."""
+
+
+class _Waiting:
+    """A request that is open: its answer to be, and what a sign of life does."""
+
+    __slots__ = ("alive", "answer", "heard", "on_message")
+
+    def __init__(self, answer: asyncio.Future[Message], on_message: OnMessage) -> None:
+        self.answer = answer
+        self.on_message = on_message
+        self.alive: Callable[[], None] | None = None
+        self.heard = False
+
+    def hear(self) -> None:
+        self.heard = True
+        if self.alive is not None:
+            self.alive()
+
 
 MOST_KEPT = 1000
 """Messages kept between an answer's being left and being read on, which takes a moment."""
@@ -32,7 +55,7 @@ class SseSession:
         self._stream = stream
         self._headers = [(b"content-type", b"application/json"), *extra]
         self._endpoint: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._open: dict[bytes, tuple[asyncio.Future[Message], OnMessage]] = {}
+        self._open: dict[bytes, _Waiting] = {}
         self._listener: OnMessage | None = None
         self._ended = asyncio.Event()
         self._owner = asyncio.create_task(self._own())
@@ -43,9 +66,10 @@ class SseSession:
         response = await upstream.send(b"GET", [(b"accept", b"text/event-stream"), *extra], b"")
         if not response.streaming:
             raise UpstreamError(f"Server {upstream.name!r} offers no event stream (HTTP {response.status})")
+        upstream.worked()
         session = cls(upstream, response, extra)
         try:
-            async with asyncio.timeout(upstream.bounds.connect_seconds):
+            async with asyncio.timeout(upstream.listing.answer_seconds):
                 await asyncio.shield(session._endpoint)
             body = b'{"jsonrpc":"2.0","id":"initialize","method":"initialize","params":%b}' % params
             incoming = await session.request(b'"initialize"', "initialize", body, on_message)
@@ -59,7 +83,9 @@ class SseSession:
             await session.notify(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
         except TimeoutError as error:
             await session.close()
-            raise UpstreamTimeout(f"Server {upstream.name!r} named no address to post to") from error
+            fault = late(upstream.name, "list", upstream.listing.answer_seconds)
+            upstream.met(fault)
+            raise fault from error
         except BaseException:
             await session.close()
             raise
@@ -67,26 +93,38 @@ class SseSession:
 
     async def request(self, identifier: bytes, method: str, body: bytes, on_message: OnMessage) -> Incoming:
         """POST a request and wait for its answer on the stream. Raises `SessionLost` when the session has ended."""
-        future = self._expect(identifier, on_message)
+        waiting = self._expect(identifier, on_message)
         try:
             await self._post(body)
         except BaseException:
             self._open.pop(identifier, None)
             raise
-        return await self._wait(identifier, future, self.upstream.bounds.answer_seconds)
+        return await self._wait(
+            identifier, waiting, self.upstream.listing if method in GREETING else self.upstream.bounds
+        )
 
-    def _expect(self, identifier: bytes, on_message: OnMessage) -> asyncio.Future[Message]:
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._open[identifier] = (future, on_message)
-        return future
+    def _expect(self, identifier: bytes, on_message: OnMessage) -> _Waiting:
+        waiting = self._open[identifier] = _Waiting(asyncio.get_running_loop().create_future(), on_message)
+        return waiting
 
-    async def _wait(self, identifier: bytes, future: asyncio.Future[Message], seconds: float) -> Incoming:
+    async def _wait(self, identifier: bytes, waiting: _Waiting, bounds: Bounds) -> Incoming:
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + bounds.total_seconds
+        silent_seconds = bounds.idle_seconds or bounds.answer_seconds
         keep = False
         try:
-            async with asyncio.timeout(seconds):
-                return Incoming(200, await future)
+            async with asyncio.timeout(bounds.answer_seconds) as silence:
+
+                def alive() -> None:
+                    if not silence.expired():
+                        silence.reschedule(min(loop.time() + silent_seconds, latest))
+
+                waiting.alive = alive
+                return Incoming(200, await waiting.answer)
         except TimeoutError as error:
-            raise UpstreamTimeout(f"Server {self.upstream.name!r} did not answer in time") from error
+            fault = self._late(bounds, waiting.heard, loop.time() >= latest)
+            self.upstream.met(fault)
+            raise fault from error
         except Handover:
             keep = True
             raise
@@ -96,7 +134,7 @@ class SseSession:
 
     def _hand_over(self, identifier: bytes, handover: Handover) -> None:
         """Whoever waits for an answer leaves it: what comes from now on is kept for whoever reads on."""
-        future, _ = self._open[identifier]
+        left = self._open[identifier].answer
         kept: list[Message] = []
 
         async def keep(message: Message) -> None:
@@ -106,18 +144,26 @@ class SseSession:
         later = self._expect(identifier, keep)
 
         async def rest(on_message: OnMessage, bounds: Bounds) -> Incoming:
-            self._open[identifier] = (later, on_message)
+            later.on_message = on_message
+            self._open[identifier] = later
             try:
                 for message in kept:
                     await on_message(message)
             except BaseException:
                 self._open.pop(identifier, None)
                 raise
-            return await self._wait(identifier, later, bounds.answer_seconds)
+            return await self._wait(identifier, later, bounds)
 
         handover.rest = rest
-        if not future.done():
-            future.set_exception(handover)
+        if not left.done():
+            left.set_exception(handover)
+
+    def _late(self, bounds: Bounds, heard: bool, at_end: bool) -> UpstreamTimeout:
+        if at_end:
+            return late(self.upstream.name, "total", bounds.total_seconds)
+        if heard:
+            return late(self.upstream.name, "idle", bounds.idle_seconds or bounds.answer_seconds)
+        return late(self.upstream.name, bounds.deadline, bounds.answer_seconds)
 
     async def notify(self, body: bytes) -> None:
         """A notification, or an answer to a request of the server's."""
@@ -183,25 +229,27 @@ class SseSession:
         waiting = list(self._open.items())
         if not waiting and self._listener is not None:
             await self._listener(message)
-        for identifier, (_, on_message) in waiting if message.method == "notifications/progress" else waiting[:1]:
+        for identifier, one in waiting if message.method == "notifications/progress" else waiting[:1]:
+            one.hear()
             try:
-                await on_message(message)
+                await one.on_message(message)
             except Handover as handover:
                 self._hand_over(identifier, handover)
 
     def _answered(self, message: Message) -> None:
         waiting = self._open.get(message.id or b"")
-        if waiting is None or waiting[0].done():
+        if waiting is None or waiting.answer.done():
             return
         if "result" in message.members or "error" in message.members:
-            waiting[0].set_result(message)
+            waiting.answer.set_result(message)
         else:
-            waiting[0].set_exception(UpstreamError(f"Server {self.upstream.name!r} answered without result or error"))
+            fault = UpstreamError(f"Server {self.upstream.name!r} answered without result or error")
+            waiting.answer.set_exception(fault)
 
     def _fail(self, error: UpstreamError) -> None:
-        for future, _ in self._open.values():
-            if not future.done():
-                future.set_exception(error)
+        for one in self._open.values():
+            if not one.answer.done():
+                one.answer.set_exception(error)
         if not self._endpoint.done():
             self._endpoint.set_exception(error)
             self._endpoint.exception()  # retrieved, so that nobody is warned of an error that was handed on

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hub.upstream.connection import Incoming, OnMessage, Upstream, answer
-from hub.upstream.http1 import Bounds
+from hub.upstream.terms import Bounds
 
 VERSION = "2026-07-28"
 

@@ -15,11 +15,11 @@ from hub.errors import HubError, OutcomeUnknown, UpstreamDown, UpstreamError, Up
 from hub.upstream import jsonrpc
 from hub.upstream.address import Address, Era, Facts, Kind, Survey, Wanted
 from hub.upstream.connection import Channel, Upstream, answer
-from hub.upstream.http1 import Bounds
 from hub.upstream.jsonrpc import Message
 from hub.upstream.legacy_http import VERSIONS, LegacySession
 from hub.upstream.legacy_sse import SseSession
 from hub.upstream.modern_http import META, VERSION, ModernChannel, envelope
+from hub.upstream.terms import Terms
 
 LISTS: Mapping[Kind, tuple[str, str, str]] = {
     "tool": ("tools", "tools/list", "tools"),
@@ -43,10 +43,12 @@ LEGACY_CAPABILITIES: dict[str, Any] = {
 }
 
 
-async def survey(address: Address, wanted: Wanted, bounds: Bounds) -> Survey:
+async def survey(address: Address, wanted: Wanted, terms: Terms) -> Survey:
     """What a server is. Raises `UpstreamDown`, `UpstreamTimeout` or `UpstreamError` naming what was tried."""
     # No name yet, or not known here: messages name the host, without what a URL may hold of secrets.
-    upstream = Upstream(urlsplit(address.url).netloc.rpartition("@")[2], address, "", bounds)
+    upstream = Upstream(
+        urlsplit(address.url).netloc.rpartition("@")[2], address, "", (address.terms or terms).looking()
+    )
     try:
         return await _survey(upstream, wanted)
     except (jsonrpc.NotJson, KeyError) as error:

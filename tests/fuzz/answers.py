@@ -12,13 +12,13 @@ import orjson
 
 from hub.errors import HubError
 from hub.upstream.address import Address
-from hub.upstream.http1 import Bounds
 from hub.upstream.probe import survey
+from hub.upstream.terms import Deadlines, Terms
 from tests.fuzz import values
 
-BOUNDS = Bounds(connect_seconds=2, answer_seconds=1, answer_bytes=200_000)
+TERMS = Terms(Deadlines(connect=2, list=1), answer_bytes=200_000)
 SURVEY_SECONDS = 30.0
-"""For one look: each of its few exchanges is bounded by `BOUNDS`."""
+"""For one look: each of its few exchanges is bounded by `TERMS`."""
 
 TOOL = {"name": "a", "inputSchema": {"type": "object", "properties": {"x": {"type": "string", "x-mcp-header": "X"}}}}
 RESULTS: dict[str, dict[str, Any]] = {
@@ -122,7 +122,7 @@ async def looked_at(rng: Random) -> str:
     async with lying(rng) as url:
         try:
             async with asyncio.timeout(SURVEY_SECONDS):
-                await survey(Address(url), "auto", BOUNDS)
+                await survey(Address(url), "auto", TERMS)
         except HubError:
             return ""
         except TimeoutError:

@@ -12,9 +12,9 @@ from hub.catalog.snapshot import EMPTY
 from hub.gateway.bridged import IDLE_SECONDS, BridgedSessions
 from hub.gateway.questions import NONE
 from hub.identity.principal import LOCAL_ADMINISTRATOR
-from hub.upstream.http1 import Bounds
 from hub.upstream.jsonrpc import Message
 from hub.upstream.pool import Pool
+from hub.upstream.terms import Deadlines, Terms
 from tests.support.everything import Everything
 from tests.support.hub import Era, RunningHub, events
 from tests.support.legacy import CALL, legacy
@@ -98,7 +98,7 @@ async def test_sessions_held_for_modern_clients_end_when_idle(running: RunningHu
     snapshot = running.hub.snapshots.current
     server = snapshot.servers["everything"]
     now = 0.0
-    pool = Pool(Bounds(2, 5))
+    pool = Pool(Terms(Deadlines(2, 5)))
     held = BridgedSessions(pool, lambda: now)
 
     async def ignore(_message: Message) -> None:

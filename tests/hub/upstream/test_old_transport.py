@@ -9,10 +9,10 @@ import pytest
 from hub.errors import UpstreamError
 from hub.upstream.address import Address
 from hub.upstream.connection import Upstream
-from hub.upstream.http1 import Bounds
 from hub.upstream.jsonrpc import Message
 from hub.upstream.legacy_http import SessionLost
 from hub.upstream.legacy_sse import SseSession
+from hub.upstream.terms import Deadlines, Terms
 from tests.support.legacy import STREAM, event
 from tests.support.upstreams import Exchange, RawServer
 
@@ -53,7 +53,7 @@ async def ignore(_message: Message) -> None:
 
 
 def upstream(server: RawServer) -> Upstream:
-    return Upstream("old", Address(server.url, transport="sse"), "d", Bounds(2, 5))
+    return Upstream("old", Address(server.url, transport="sse"), "d", Terms(Deadlines(2, 5)))
 
 
 @pytest.mark.parametrize("endpoint", [b"http://[nowhere", b"http://other.example/messages"])

@@ -9,14 +9,14 @@ import pytest
 
 from hub.errors import UpstreamError
 from hub.upstream.address import Address, Wanted
-from hub.upstream.http1 import Bounds
 from hub.upstream.probe import survey
+from hub.upstream.terms import Deadlines, Terms
 from tests.support.legacy import STREAM, event, legacy
 from tests.support.upstreams import Exchange, RawServer
 
 pytestmark = pytest.mark.anyio
 
-BOUNDS = Bounds(connect_seconds=2, answer_seconds=2)
+TERMS = Terms(Deadlines(2, 2))
 
 
 def answering(results: dict[str, Any]) -> Any:
@@ -49,7 +49,7 @@ async def test_a_lie_is_the_servers_error(lie: str) -> None:
     wanted, results = LIES[lie]
     async with RawServer(answering(results)) as server, asyncio.timeout(5):
         with pytest.raises(UpstreamError):
-            await survey(Address(server.url), wanted, BOUNDS)
+            await survey(Address(server.url), wanted, TERMS)
 
 
 async def test_an_answer_on_a_stream_without_result_or_error_is_the_servers_error() -> None:
@@ -59,7 +59,7 @@ async def test_an_answer_on_a_stream_without_result_or_error_is_the_servers_erro
 
     async with RawServer(behave) as server, asyncio.timeout(5):
         with pytest.raises(UpstreamError):
-            await survey(Address(server.url), "legacy", BOUNDS)
+            await survey(Address(server.url), "legacy", TERMS)
 
 
 async def test_a_lie_over_the_old_transport_is_the_servers_error() -> None:
@@ -78,7 +78,7 @@ async def test_a_lie_over_the_old_transport_is_the_servers_error() -> None:
 
     async with RawServer(behave) as server, asyncio.timeout(5):
         with pytest.raises(UpstreamError):
-            await survey(Address(server.url, transport="sse"), "legacy", BOUNDS)
+            await survey(Address(server.url, transport="sse"), "legacy", TERMS)
 
 
 async def test_a_good_server_beside_them_is_seen() -> None:
@@ -86,5 +86,5 @@ async def test_a_good_server_beside_them_is_seen() -> None:
         raise AssertionError(one)
 
     async with RawServer(legacy(never)) as server:
-        found = await survey(Address(server.url), "legacy", BOUNDS)
+        found = await survey(Address(server.url), "legacy", TERMS)
     assert len(found.definitions["legacy", "tool"]) == 1

@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 
 from hub.errors import UpstreamTimeout
-from hub.upstream import connection, jsonrpc
+from hub.upstream import jsonrpc
 from hub.upstream.address import Address
 from hub.upstream.connection import Upstream
-from hub.upstream.http1 import Bounds
 from hub.upstream.jsonrpc import Message
 from hub.upstream.legacy_http import LegacySession, SessionLost
+from hub.upstream.terms import Deadlines, Terms
 from tests.support.legacy import STREAM, event, legacy
 from tests.support.upstreams import Behaviour, Exchange, RawServer
 
 pytestmark = pytest.mark.anyio
 
 
-async def asked(act: Behaviour, bounds: Bounds | None = None) -> tuple[bytes, list[bytes]]:
+async def asked(act: Behaviour, terms: Terms | None = None) -> tuple[bytes, list[bytes]]:
     """The answer to a call, and what was said before."""
     heard: list[bytes] = []
 
@@ -28,7 +28,7 @@ async def asked(act: Behaviour, bounds: Bounds | None = None) -> tuple[bytes, li
         heard.append(message.raw)
 
     async with RawServer(legacy(act)) as server, asyncio.timeout(5):
-        upstream = Upstream("raw", Address(server.url), "d", bounds or Bounds(2, 5))
+        upstream = Upstream("raw", Address(server.url), "d", terms or Terms(Deadlines(2, 5, 5)))
         try:
             hello: dict[str, Any] = {"protocolVersion": b'"2025-11-25"', "capabilities": b"{}"}
             session = await LegacySession.open(upstream, jsonrpc.write(hello), on_message)
@@ -57,17 +57,15 @@ async def test_noise_before_the_answer_is_skipped() -> None:
     assert await asked(act) == (result, [said])
 
 
-async def test_signs_of_life_alone_do_not_keep_a_call_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "LONGEST_SECONDS", 0.3)
-
+async def test_signs_of_life_alone_do_not_keep_a_call_open() -> None:
     async def act(one: Exchange) -> None:
         await one.send(STREAM)
         while True:
             await one.send(b": still here\n\n")
             await asyncio.sleep(0.02)
 
-    with pytest.raises(UpstreamTimeout, match="'raw' did not come to an end"):
-        await asked(act, Bounds(2, 0.2))
+    with pytest.raises(UpstreamTimeout, match="'raw' did not finish within its total deadline of 0.3 s"):
+        await asked(act, Terms(Deadlines(2, 5, call=0.2, idle=0.2, total=0.3)))
 
 
 @pytest.mark.parametrize(
