@@ -42,6 +42,7 @@ from hub.gateway.bridge import Bridge
 from hub.gateway.calls import Calls
 from hub.gateway.endpoint import McpEndpoint
 from hub.gateway.finding import CallTool
+from hub.gateway.follows import Follows
 from hub.gateway.forward import Forwarder, taken_over
 from hub.gateway.legacy import LegacyFace
 from hub.gateway.listing import Listing
@@ -175,7 +176,8 @@ class Hub:
         self.pool = Pool(self._terms)
         seals = Seals(self.keyring)
         self.changes = Changes(self.snapshots, self._refresh)
-        self.bridge = Bridge(self.pool, seals, self.changes, self.worker)
+        self.follows = Follows(self.snapshots, self.pool)
+        self.bridge = Bridge(self.pool, seals, self.changes, self.follows, self.worker)
         guardrails = Guardrails([Size(self.settings.max_result_bytes)])
         limits = Limits(UNLIMITED, system_clock)
         relay = Attempts(self.bridge, self.pool)
@@ -184,7 +186,7 @@ class Hub:
             (CallTool(calls, self.audit),), calls, self.admission, limits, guardrails, self.audit, self.metrics
         )
         listing = Listing(self.admission, Refusals(self.audit, "access:refused"), own)
-        subscriptions = Subscriptions(self.snapshots, listing, self.admission, self.pool)
+        subscriptions = Subscriptions(self.snapshots, listing, self.admission, self.follows)
         tasks = Tasks(self.pool, seals, self.audit)
         self.legacy_sessions = LegacySessions(asyncio.get_running_loop().time, self.worker)
         modern = ModernFace(self.snapshots, listing, calls, own, subscriptions, tasks, self.bridge.parks)
@@ -279,6 +281,7 @@ class Hub:
     async def _close(self) -> None:
         await self.changes.close()
         await self.legacy_sessions.close()
+        await self.follows.close()
         await self.bridge.close()
         self.pool.close()
         self.forwarder.close()

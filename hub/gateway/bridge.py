@@ -16,11 +16,13 @@ from hub.errors import InvalidParams, UpstreamError
 from hub.gateway.answers import PROGRESS, failed, is_progress, result_of, verdict_of, withdrawn
 from hub.gateway.bridged import BridgedSessions
 from hub.gateway.calls import Call, Emit, Outcome
-from hub.gateway.downward import Downward
+from hub.gateway.downward import SUBSCRIBING, Downward
 from hub.gateway.errands import Errands
+from hub.gateway.follows import Follows
 from hub.gateway.outgoing import param_headers, retargeted, set_caller
 from hub.gateway.parks import Parks
 from hub.gateway.seals import Seals
+from hub.gateway.sessions import MOST_FOLLOWED, Session
 from hub.gateway.upward import Upward
 from hub.upstream import jsonrpc
 from hub.upstream.connection import Incoming
@@ -35,7 +37,7 @@ GRACE_SECONDS = 2.0
 class Bridge:
     """The relay behind `calls.Calls`. Owns the sessions with legacy servers that modern clients need."""
 
-    def __init__(self, pool: Pool, seals: Seals, changes: Changes, worker: int = 0) -> None:
+    def __init__(self, pool: Pool, seals: Seals, changes: Changes, follows: Follows, worker: int = 0) -> None:
         self._pool = pool
         self._seals = seals
         self._changes = changes
@@ -43,7 +45,7 @@ class Bridge:
         self._sessions = BridgedSessions(pool, asyncio.get_running_loop().time)
         self.parks = Parks(seals, self._sessions, self._errands, worker)
         self._up = Upward(self._sessions, self.parks, changes, self._errands).send
-        self._down = Downward(pool).send
+        self._down = Downward(pool, follows).send
 
     async def send(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
         """The server's answer, in the client's era and under the client's id.
@@ -164,10 +166,22 @@ class Bridge:
         failure = failed(call.identifier, incoming)
         if failure is not None:
             return failure
-        return Outcome(200, incoming.message.raw, verdict_of(result_of(server, incoming.message)))
+        result = result_of(server, incoming.message)
+        if call.method in SUBSCRIBING:
+            _remember(session, server, call, target)
+        return Outcome(200, incoming.message.raw, verdict_of(result))
 
     async def close(self) -> None:
         """End the calls that rest and the sessions held for modern clients, without waiting long."""
         await self.parks.close()
         await self._errands.close()
         await self._sessions.close()
+
+
+def _remember(session: Session, server: Server, call: Call, target: Target) -> None:
+    """What a client follows in its session with a server, for when that session has to be opened anew."""
+    followed = session.subscribed.setdefault(server.name, set())
+    if call.method == "resources/unsubscribe":
+        followed.discard(target.name)
+    elif len(followed) < MOST_FOLLOWED:
+        followed.add(target.name)

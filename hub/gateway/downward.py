@@ -15,11 +15,12 @@ import orjson
 from msgspec import Raw
 
 from hub.catalog.snapshot import Server, Target
-from hub.errors import InvalidParams, UpstreamError
+from hub.errors import InvalidParams, TooMany, UpstreamError
 from hub.gateway.answers import failed, result_of, verdict_of, withdrawn
 from hub.gateway.calls import Call, Emit, Outcome
+from hub.gateway.follows import UPDATED, Follows
 from hub.gateway.outgoing import mirrored, retargeted, set_caller
-from hub.gateway.sessions import own_headers
+from hub.gateway.sessions import MOST_FOLLOWED, Session, own_headers
 from hub.upstream import jsonrpc
 from hub.upstream.jsonrpc import Fragments, Message
 from hub.upstream.modern_http import META, NAME_KEYS, ModernChannel, envelope
@@ -31,11 +32,15 @@ MOST_ROUNDS = 10
 MODERN_ONLY = ("resultType", "ttlMs", "cacheScope")
 
 
+SUBSCRIBING = frozenset({"resources/subscribe", "resources/unsubscribe"})
+
+
 class Downward:
     """Serves these calls."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, follows: Follows) -> None:
         self._pool = pool
+        self._follows = follows
         self._counter = itertools.count(1)
 
     async def send(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
@@ -43,6 +48,9 @@ class Downward:
         session = call.session
         if session is None:
             raise InvalidParams("This request needs a session", hint="Send initialize first.")
+        if call.method in SUBSCRIBING:
+            await self._subscribe(call, session, server, target)
+            return Outcome(200, jsonrpc.result(call.identifier, b"{}"), "ok")
         params = retargeted(call, target)
         capabilities = {key: value for key, value in session.capabilities.items() if key != "roots"}
         if "roots" in session.capabilities:
@@ -91,6 +99,24 @@ class Downward:
         finally:
             session.running.pop(call.identifier, None)
         raise UpstreamError(f"Server {server.name!r} asks without end")
+
+    async def _subscribe(self, call: Call, session: Session, server: Server, target: Target) -> None:
+        """This era's servers take no such request: the hub follows the resource, for the life of the session."""
+        known = session.followed.pop(call.name, None)
+        if known is not None:
+            known()
+        if call.method == "resources/unsubscribe":
+            return
+        if len(session.followed) >= MOST_FOLLOWED:
+            raise TooMany(f"A session may follow {MOST_FOLLOWED} resources", hint="Unsubscribe from some.")
+
+        def told(uri: str) -> None:
+            exposed = call.name + uri[len(target.name) :]
+            session.tell(jsonrpc.notification(UPDATED, {"uri": orjson.dumps(exposed)}))
+
+        followed = self._follows.follow(server, call.principal.subject, [(target.name, told)])
+        (session.followed[call.name],) = followed.ends
+        await followed.settled()
 
     async def _ask(self, call: Call, emit: Emit, raw: Any) -> bytes:
         """One question of a modern server, put to a legacy client."""

@@ -150,7 +150,7 @@ class Listing:
         merged: dict[str, Any] = {}
         for server in self.servers(snapshot, snapshot.views[view.key], principal):
             facts = server.facts(era)
-            _merge(merged, facts if era in server.eras else _across(facts, era))
+            _merge(merged, facts if era in server.eras else _across(facts))
         if not view.key.startswith("s/"):
             # The hub's own promise: lists change when servers come and go.
             for kind in KINDS:
@@ -181,16 +181,9 @@ class Listing:
         return server.info.get(server.era_for(era)) or HUB_INFO
 
 
-def _across(facts: Mapping[str, object], era: Era) -> dict[str, object]:
-    """A server's capabilities for clients of an era that it does not speak: those that `bridge.py` carries."""
-    kept = {name: value for name, value in facts.items() if name != "logging" or era == "legacy"}
-    kept.pop("tasks", None)
-    kept.pop("extensions", None)
-    if "resources" in kept:
-        kept["resources"] = {
-            name: value for name, value in jsonrpc.mapping(kept["resources"]).items() if name != "subscribe"
-        }
-    return kept
+def _across(facts: Mapping[str, object]) -> dict[str, object]:
+    """A server's capabilities for clients of an era that it does not speak: the bridge carries all but extensions."""
+    return {name: value for name, value in facts.items() if name not in ("tasks", "extensions")}
 
 
 def _merge(merged: dict[str, Any], more: Mapping[str, object]) -> None:

@@ -28,9 +28,9 @@ from hub.gateway.sessions import ASK_SECONDS, LOG_LEVELS
 from hub.ids import new_id
 from hub.upstream import jsonrpc
 from hub.upstream.connection import Handover, Incoming, Rest
-from hub.upstream.http1 import Bounds
 from hub.upstream.jsonrpc import Fragments, Message
 from hub.upstream.modern_http import META
+from hub.upstream.terms import Bounds
 
 MOST_PARKS = 1000
 """Calls at rest at once: each holds a connection, a session and a place at its server."""

@@ -39,6 +39,9 @@ SWEEP_SECONDS = 60.0
 ASK_SECONDS = 600.0
 """How long a person may take to answer a server's question."""
 
+MOST_FOLLOWED = 1000
+"""Resources that one session may follow at servers of each era."""
+
 MOST_QUESTIONS = 100
 """Questions of servers open at once in one session; the oldest is forgotten."""
 
@@ -70,6 +73,10 @@ class Session:
         self.upstreams: dict[str, UpstreamSession] = {}
         self.running: dict[bytes, Callable[[Message], None]] = {}
         """By the id of a request under way: what a cancellation of it does."""
+        self.subscribed: dict[str, set[str]] = {}
+        """By server, the resources followed in the session with it; a session that is opened anew follows them too."""
+        self.followed: dict[str, Callable[[], None]] = {}
+        """By the URI as the client says it, what ends the following of a modern server's resource."""
         self.opened = asyncio.Event()
         """Set when an upstream session was opened or lost, for the GET stream that follows them all."""
         self.waiting: asyncio.Queue[bytes] = asyncio.Queue(MOST_WAITING)
@@ -82,7 +89,7 @@ class Session:
     @property
     def attached(self) -> bool:
         """Whether it has anything open at servers."""
-        return bool(self.upstreams or self._closing)
+        return bool(self.upstreams or self._closing or self.followed)
 
     @property
     def busy(self) -> bool:
@@ -108,6 +115,9 @@ class Session:
             if self.log_level and "logging" in server.capabilities.get("legacy", {}):
                 body = b'{"jsonrpc":"2.0","id":"level","method":"logging/setLevel","params":{"level":%b}}'
                 await fresh.request(b'"level"', "logging/setLevel", body % orjson.dumps(self.log_level), on_message)
+            for uri in sorted(self.subscribed.get(server.name, ())):
+                body = jsonrpc.request(b'"follow"', "resources/subscribe", {"uri": orjson.dumps(uri)})
+                await fresh.request(b'"follow"', "resources/subscribe", body, on_message)
             self.opened.set()
             return fresh
 
@@ -194,7 +204,10 @@ class Session:
         self.waiting.put_nowait(message)
 
     async def close(self) -> None:
-        """End the upstream sessions."""
+        """End the upstream sessions, and stop following."""
+        for end in self.followed.values():
+            end()
+        self.followed.clear()
         upstreams, self.upstreams = list(self.upstreams.values()), {}
         await asyncio.gather(*(upstream.close() for upstream in upstreams), *self._closing, return_exceptions=True)
 

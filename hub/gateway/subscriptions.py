@@ -1,14 +1,14 @@
 """`subscriptions/listen` (2026-07-28): one stream to the client, fed by the catalog and by the servers it asks about.
 
-List changes come from the catalog, which refreshes itself before it tells; updates of single resources come from
-a listen of the hub's own to each server concerned, held for as long as the client's stream.
+List changes come from the catalog, which refreshes itself before it tells; updates of single resources from the one
+stream that the hub has to each server concerned (`follows.py`), whatever era that server speaks.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 import orjson
@@ -16,21 +16,20 @@ from msgspec import Raw
 
 from hub.catalog.publisher import Snapshots, Subscription
 from hub.catalog.snapshot import Snapshot, View
-from hub.errors import HubError, InvalidParams
+from hub.errors import InvalidParams
 from hub.gateway.calls import Emit, resource
+from hub.gateway.follows import UPDATED, Follows
 from hub.gateway.listing import Listing
-from hub.gateway.sessions import own_headers
 from hub.identity.principal import Principal
 from hub.policy.admission import Admission
 from hub.upstream import jsonrpc
-from hub.upstream.jsonrpc import Message
-from hub.upstream.modern_http import META, ModernChannel, envelope
-from hub.upstream.pool import Pool
+from hub.upstream.modern_http import META
 
 MOST_RESOURCES = 1000
 """Resources that one stream may follow."""
 
-RETRY_SECONDS = 2.0
+MOST_WAITING = 10_000
+"""Updates of parts of resources that wait for a slow client."""
 
 FLAGS = {"toolsListChanged": "tools", "promptsListChanged": "prompts", "resourcesListChanged": "resources"}
 LIST_CHANGED = {"tool": "tools", "prompt": "prompts", "resource": "resources", "template": "resources"}
@@ -39,11 +38,11 @@ LIST_CHANGED = {"tool": "tools", "prompt": "prompts", "resource": "resources", "
 class Subscriptions:
     """Serves listen streams."""
 
-    def __init__(self, snapshots: Snapshots, listing: Listing, admission: Admission, pool: Pool) -> None:
+    def __init__(self, snapshots: Snapshots, listing: Listing, admission: Admission, follows: Follows) -> None:
         self._snapshots = snapshots
         self._listing = listing
         self._admission = admission
-        self._pool = pool
+        self._follows = follows
 
     async def listen(
         self, principal: Principal, view: View, identifier: bytes, wanted: dict[str, Any], emit: Emit
@@ -60,13 +59,28 @@ class Subscriptions:
         if followed:
             honoured["resourceSubscriptions"] = [uri for pairs in followed.values() for uri, _ in pairs]
         subscription = self._snapshots.subscribe()
+        updates = _Updates()
+        begun = [
+            self._follows.follow(
+                snapshot.servers[server],
+                principal.subject,
+                [(name, partial(updates.add, exposed, name)) for exposed, name in pairs],
+            )
+            for server, pairs in followed.items()
+        ]
         tag = Raw(b'{"%bsubscriptionId":%b}' % (META.encode(), identifier))
         ack = {"notifications": orjson.dumps(honoured), "_meta": tag}
-        await emit(jsonrpc.notification("notifications/subscriptions/acknowledged", ack))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._list_changes(subscription, view.key, honoured, tag, emit))
-            for server, pairs in followed.items():
-                group.create_task(self._updates(principal, server, pairs, tag, emit))
+        try:
+            await asyncio.gather(*(one.settled() for one in begun))
+            await emit(jsonrpc.notification("notifications/subscriptions/acknowledged", ack))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._list_changes(subscription, view.key, honoured, tag, emit))
+                if followed:
+                    group.create_task(updates.write(tag, emit))
+        finally:
+            for one in begun:
+                for end in one.ends:
+                    end()
 
     async def _list_changes(
         self, subscription: Subscription, key: str, honoured: dict[str, Any], tag: Raw, emit: Emit
@@ -95,34 +109,31 @@ class Subscriptions:
             ):
                 continue
             server = snapshot.servers[target.server]
-            if "modern" in server.eras and jsonrpc.mapping(server.facts("modern").get("resources")).get("subscribe"):
+            if jsonrpc.mapping(server.facts("modern").get("resources")).get("subscribe"):
                 followed[target.server].append((str(uri), target.name))  # pyright: ignore[reportUnknownArgumentType]
         return dict(followed)
 
-    async def _updates(
-        self, principal: Principal, server_name: str, pairs: list[tuple[str, str]], tag: Raw, emit: Emit
-    ) -> None:
-        """Follow one server's resources; a broken stream is opened again."""
-        exposed = {orjson.dumps(name): uri for uri, name in pairs}
 
-        async def on_message(message: Message) -> None:
-            if message.method != "notifications/resources/updated":
-                return
-            params = message.params()
-            uri = exposed.get(bytes(params.get("uri", b"")))
-            if uri is not None:
-                await emit(jsonrpc.notification(message.method, params | {"uri": Raw(orjson.dumps(uri)), "_meta": tag}))
+class _Updates:
+    """What was updated and not told yet. One that is updated again meanwhile is told once, so this is bounded."""
 
-        wanted = {"resourceSubscriptions": [name for _, name in pairs]}
+    def __init__(self) -> None:
+        self._waiting: dict[str, None] = {}
+        self._came = asyncio.Event()
+
+    def add(self, exposed: str, name: str, uri: str) -> None:
+        """An update of `name`, or of a part of it, which the client knows as `exposed`."""
+        self._waiting[exposed + uri[len(name) :]] = None
+        if len(self._waiting) > MOST_WAITING:
+            del self._waiting[next(iter(self._waiting))]
+        self._came.set()
+
+    async def write(self, tag: Raw, emit: Emit) -> None:
+        """Tell of updates as they come."""
         while True:
-            server = self._snapshots.current.servers.get(server_name)
-            if server is None:
-                return
-            upstream = self._pool.upstream(server.name, server.address, server.digest)
-            bounds = upstream.terms.listen_bounds
-            params = {"notifications": orjson.dumps(wanted), "_meta": orjson.dumps(envelope({}))}
-            body = jsonrpc.request(b'"follow"', "subscriptions/listen", params)
-            channel = ModernChannel(upstream, None, own_headers(server, principal.subject), bounds)
-            with contextlib.suppress(HubError):
-                await channel.request(b'"follow"', "subscriptions/listen", body, on_message)
-            await asyncio.sleep(RETRY_SECONDS)
+            await self._came.wait()
+            self._came.clear()
+            while self._waiting:
+                uri = next(iter(self._waiting))
+                del self._waiting[uri]
+                await emit(jsonrpc.notification(UPDATED, {"uri": orjson.dumps(uri), "_meta": tag}))

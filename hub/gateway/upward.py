@@ -137,7 +137,8 @@ class Upward:
 
     async def _attend(self, park: Park, call: Call, server: Server, emit: Emit) -> Outcome:
         """What the server says until it answers, or asks again; then the call rests once more."""
-        patience = park.held.session.upstream.bounds.answer_seconds
+        bounds = park.held.session.upstream.bounds
+        patience = bounds.idle_seconds or bounds.answer_seconds
         try:
             while True:
                 while park.heard:

@@ -94,13 +94,15 @@ class LegacySession:
             self._lost = True
             raise SessionLost(f"Server {self.upstream.name!r} has forgotten the session")
 
-    async def listen(self, on_message: OnMessage) -> bool:
+    async def listen(self, on_message: OnMessage, opened: asyncio.Event | None = None) -> bool:
         """Hand on what comes on the session's own stream until it ends. False: there is none to be had."""
         headers = [pair for pair in self._headers if pair[0] not in (b"accept", b"content-type")]
         response = await self.upstream.send(b"GET", [*headers, (b"accept", b"text/event-stream")], b"")
         if not response.streaming:
             return False
         self.upstream.worked()
+        if opened is not None:
+            opened.set()
         try:
             async for events in streamed(self.upstream, response):
                 for event in events:

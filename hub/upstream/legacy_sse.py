@@ -169,9 +169,11 @@ class SseSession:
         """A notification, or an answer to a request of the server's."""
         await self._post(body)
 
-    async def listen(self, on_message: OnMessage) -> bool:
+    async def listen(self, on_message: OnMessage, opened: asyncio.Event | None = None) -> bool:
         """Hand on what belongs to no request, until the stream ends and the session with it."""
         self._listener = on_message
+        if opened is not None:
+            opened.set()
         await self._ended.wait()
         return False
 

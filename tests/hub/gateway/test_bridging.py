@@ -8,8 +8,9 @@ from typing import Any, Literal
 import mcp_types as types
 import pytest
 from mcp import MCPError
+from mcp.shared.exceptions import MCPDeprecationWarning
 
-from tests.support.hub import Era, RunningHub, events
+from tests.support.hub import META, Era, RunningHub, events
 
 pytestmark = pytest.mark.anyio
 
@@ -118,7 +119,7 @@ async def test_two_callers_never_share_a_session_with_a_legacy_server(running: R
 
 
 @pytest.mark.parametrize(("client_era", "server_era"), PAIRS)
-async def test_only_what_crosses_is_promised(running: RunningHub, client_era: Era, server_era: Any) -> None:
+async def test_what_crosses_is_promised(running: RunningHub, client_era: Era, server_era: Any) -> None:
     await running.everything(only=server_era)
     if client_era == "modern":
         told = events(await running.modern("server/discover", path="/mcp/s/everything"))[-1]["result"]["capabilities"]
@@ -126,6 +127,39 @@ async def test_only_what_crosses_is_promised(running: RunningHub, client_era: Er
         async with running.connect("legacy", "/mcp/s/everything") as client:
             assert client.server_capabilities is not None
             told = client.server_capabilities.model_dump(exclude_none=True)
-    assert {"tools", "prompts", "resources", "completions"} <= told.keys()
-    assert "subscribe" not in told["resources"]
-    assert client_era == "legacy" or "logging" not in told
+    assert {"tools", "prompts", "resources", "completions", "logging"} <= told.keys()
+    assert told["resources"]["subscribe"] is True
+
+
+async def test_a_modern_callers_log_level_is_set_at_the_session_and_kept_for_that_caller(running: RunningHub) -> None:
+    behind = await running.everything(only="legacy")
+    log: dict[str, Any] = {"name": "test_tool_with_logging", "arguments": {}}
+
+    async def heard(level: str | None) -> list[str]:
+        told = await running.modern("tools/call", log, meta={f"{META}logLevel": level} if level else None)
+        return [one["params"]["level"] for one in events(told) if one.get("method") == "notifications/message"]
+
+    assert await heard(None) == []
+    assert set(await heard("info")) == {"info"}
+    assert await heard("error") == []
+    assert set(await heard("debug")) == {"info"}
+    assert [one.message["params"]["level"] for one in behind.recorded.asked("logging/setLevel")] == ["info", "debug"]
+    refused = events(await running.modern("tools/call", log, meta={f"{META}logLevel": "loud"}))[-1]
+    assert refused["error"]["code"] == types.INVALID_PARAMS
+
+
+async def test_a_legacy_sessions_log_level_goes_with_each_of_its_calls(running: RunningHub) -> None:
+    behind = await running.everything(only="modern")
+    heard: list[str] = []
+
+    async def hear(params: types.LoggingMessageNotificationParams) -> None:
+        heard.append(params.level)
+
+    async with running.connect("legacy", logging_callback=hear) as client:
+        await client.call_tool("test_logging_tool")
+        assert heard == []
+        with pytest.warns(MCPDeprecationWarning):
+            await client.set_logging_level("info")  # pyright: ignore[reportDeprecated] - of this era
+        await client.call_tool("test_logging_tool")
+    assert set(heard) == {"info"}
+    assert [meta.get(f"{META}logLevel") for meta in behind.server.metas] == [None, "info"]
