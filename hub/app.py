@@ -7,8 +7,10 @@ Read `Hub.__init__` from top to bottom: that is the hub. Order of what a request
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -63,7 +65,9 @@ from hub.inference.registry import Models
 from hub.inference.relay import Relay
 from hub.inference.usage import Usage
 from hub.inprocess import InProcess
-from hub.limits.buckets import UNLIMITED, Limits
+from hub.limits.leases import Leases
+from hub.limits.limits import Limits
+from hub.limits.link import Here, Linked
 from hub.policy.admission import Admission
 from hub.settings import Settings
 from hub.telemetry.health import Health
@@ -83,6 +87,9 @@ TABLES_SECONDS = 60.0
 
 LOOKS_AT_ALL = 15
 """Every so many rounds all servers are looked at, also those that nobody calls."""
+
+COORDINATOR_SECONDS = 3.0
+"""How long a worker waits for the coordinator, which starts in a fifth of a second beside it."""
 
 STALE_SECONDS = 2.0
 """Between looks at the stored revisions: the bound on how long a lost announcement can matter."""
@@ -163,6 +170,9 @@ class Hub:
             [server for part in parts for server in part.internal_servers(settings)],
             self._announce,
         )
+        clock, socket = system_clock, settings.limits_socket
+        self.link = Linked(socket, str(worker)) if settings.workers > 1 else Here(settings.quotas_file, clock)
+        self.limits = Limits(Leases(self.link, clock, time.monotonic, settings.workers), self.metrics)
         self._terms = terms
         self._parts = parts
         self._started = False
@@ -179,11 +189,10 @@ class Hub:
         self.follows = Follows(self.snapshots, self.pool)
         self.bridge = Bridge(self.pool, seals, self.changes, self.follows, self.worker)
         guardrails = Guardrails([Size(self.settings.max_result_bytes)])
-        limits = Limits(UNLIMITED, system_clock)
         relay = Attempts(self.bridge, self.pool)
-        calls = Calls(self.admission, limits, guardrails, self.audit, relay, self.metrics)
+        calls = Calls(self.admission, self.limits, guardrails, self.audit, relay, self.metrics)
         own = OwnTools(
-            (CallTool(calls, self.audit),), calls, self.admission, limits, guardrails, self.audit, self.metrics
+            (CallTool(calls, self.audit),), calls, self.admission, self.limits, guardrails, self.audit, self.metrics
         )
         listing = Listing(self.admission, Refusals(self.audit, "access:refused"), own)
         subscriptions = Subscriptions(self.snapshots, listing, self.admission, self.follows)
@@ -216,6 +225,7 @@ class Hub:
             models=self.models,
             runner=self.runner,
             announce=self._announce,
+            limits=self.limits,
         )
         routes: list[BaseRoute] = [*health.routes(), *router.build(services)]
         routes += openai_api.build(
@@ -239,6 +249,8 @@ class Hub:
                 hint="`entrepot up` and `entrepot migrate` bring it there.",
             )
         await anyio.to_thread.run_sync(self.keyring.load)
+        if isinstance(self.link, Here):
+            await anyio.to_thread.run_sync(self.link.load)
         await self.keys.load()
         await self.catalog.load()
         await self.models.load()
@@ -251,6 +263,10 @@ class Hub:
                 ("total deadlines", self.pool.watch),
                 ("idle sessions", partial(self.legacy_sessions.sweep_forever, self.snapshots, self.bridge.sweep)),
             ]
+            loops.append(("leases of calls", self.limits.leases.run))
+            if isinstance(self.link, Linked):
+                leases = self.limits.leases
+                loops.append(("coordinator", partial(self.link.run, leases.holdings, leases.recalled)))
             if self.settings.workers > 1:
                 loops.append(("changes of other workers", self._stay_current))
             if self.worker == 0:
@@ -262,11 +278,19 @@ class Hub:
                 ]
             owned = [group.create_task(kept(name, work)) for name, work in loops]
             try:
+                await self._coordinated()
                 yield
             finally:
                 for task in owned:
                     task.cancel()
                 await self._close()
+
+    async def _coordinated(self) -> None:
+        """Wait a little for the coordinator: until it is met, only a cautious share of each limit can be spent."""
+        if isinstance(self.link, Linked):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(COORDINATOR_SECONDS):
+                    await self.link.connected.wait()
 
     async def _tables_pending(self) -> bool:
         """Whether the tables are of another version; the first worker brings them here while the others wait."""
@@ -288,6 +312,8 @@ class Hub:
         await self.model_relay.close()
         await self.runner.close()
         self.audit.close()
+        if isinstance(self.link, Here):
+            self.link.close()
         self.database.close()
 
     def _missing(self) -> str:

@@ -111,8 +111,10 @@ class TooMany(HubError):
 
     code, rpc, status, owner = "too-many", -32004, 429, "client"
 
-    def __init__(self, message: str, *, retry_after: float = 1.0, hint: str = "") -> None:
-        super().__init__(message, hint=hint, data={"retryAfter": retry_after})
+    def __init__(
+        self, message: str, *, retry_after: float = 1.0, hint: str = "", data: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, data={"retryAfter": retry_after} | (data or {}))
         self.retry_after = retry_after
 
 

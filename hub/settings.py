@@ -119,6 +119,16 @@ class Settings(BaseSettings):
         return self.run_dir / "agents.sock"
 
     @property
+    def limits_socket(self) -> Path:
+        """The coordinator of several workers."""
+        return self.run_dir / "limits.sock"
+
+    @property
+    def quotas_file(self) -> Path:
+        """What is used of quotas in their present periods."""
+        return self.home / "quotas.jsonl"
+
+    @property
     def audit_dir(self) -> Path:
         """Folder of the hash-chained audit segments."""
         return self.home / "audit"

@@ -31,7 +31,7 @@ async def create_token(services: Services, asked: Asked) -> Any:
         if body.expires_seconds is not None:
             expires = datetime.fromtimestamp(services.clock(), UTC) + timedelta(seconds=body.expires_seconds)
         row, token = await services.keys.create(
-            body.name, scopes, expires=expires, kind=body.kind, on_behalf_of=body.on_behalf_of
+            body.name, scopes, expires=expires, kind=body.kind, on_behalf_of=body.on_behalf_of, teams=body.teams
         )
         await services.announce()
         record.target = row.id

@@ -13,6 +13,7 @@ from hub.identity.api_keys import ApiKeys
 from hub.identity.sessions import Sessions
 from hub.ids import Clock, system_clock
 from hub.inference.registry import Models
+from hub.limits.limits import Limits
 from hub.policy.admission import Admission
 from hub.settings import Settings
 
@@ -34,6 +35,7 @@ class Services:
     keys: ApiKeys
     sessions: Sessions
     models: Models
+    limits: Limits
     announce: Callable[[], Awaitable[None]] = _tell_nobody
     clock: Clock = system_clock
     started: float = field(default_factory=system_clock)

@@ -121,7 +121,7 @@ class Change(Shape):
     """One thing that `apply` does or would do."""
 
     action: Literal["create", "update", "none"]
-    kind: Literal["server", "collection", "model"]
+    kind: Literal["server", "collection", "model", "limit"]
     name: str
     diff: dict[str, Any]
 
@@ -146,6 +146,7 @@ class Token(Shape):
     name: str
     prefix: str
     scopes: list[str]
+    teams: list[str]
     kind: str
     on_behalf_of: str
     created: datetime
@@ -174,6 +175,43 @@ class TokenBody(Strict):
     expires_seconds: Annotated[int, Field(ge=1, le=10 * 366 * 86_400)] | None = None
     kind: Literal["service", "run", "person"] = "service"
     on_behalf_of: Annotated[str, StringConstraints(max_length=300)] = ""
+    teams: Annotated[list[Annotated[str, StringConstraints(max_length=60)]], Field(max_length=20)] | None = None
+
+
+class LimitUse(Shape):
+    """One counter of a limit, and what is used of it."""
+
+    whose: Annotated[str, Field(description="Whose it is; empty: all callers together.")]
+    kind: Literal["rate", "quota", "slots"]
+    used: float
+
+
+class Limit(Shape):
+    """A limit on calls."""
+
+    name: str
+    principal: str
+    team: str
+    server: str
+    tool: str
+    rate: str
+    burst: int | None
+    quota: str
+    concurrent: int | None
+    contact: str
+    usage: Annotated[list[LimitUse], Field(description="Who used most, at most a hundred.")]
+
+
+class Limits(Shape):
+    """All limits."""
+
+    limits: list[Limit]
+
+
+class LimitBody(BaseModel):
+    """A limit as put: the members of `LimitSpec`, but for the name, which stands in the path."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 class LinkBody(Strict):

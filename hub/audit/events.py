@@ -88,6 +88,12 @@ class CollectionChange(Event):
     name = "collection:change"
 
 
+class LimitChange(Event):
+    """A limit was made, changed or removed. `target` is its name."""
+
+    name = "limit:change"
+
+
 class ModelChange(Event):
     """A model was registered, changed or removed. `target` is its name."""
 
@@ -197,6 +203,7 @@ EVENTS: tuple[type[Event], ...] = (
     ServerRemove,
     ServerRefresh,
     CollectionChange,
+    LimitChange,
     ModelChange,
     AgentChange,
     KeyCreate,

@@ -12,13 +12,14 @@ from urllib.parse import urlsplit
 
 import orjson
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
 
+from hub.catalog.limits import LimitSpec
 from hub.catalog.snapshot import Mode
+from hub.catalog.strict import NAME, Name, Short, Strict, Text
 from hub.errors import InvalidParams, TooLarge
 
-NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
-"""Letters, digits and inner hyphens, at most 40: fits a host name, a file name and a tool's prefix."""
+__all__ = ["NAME", "CollectionSpec", "Declaration", "LimitSpec", "Name", "ServerSpec", "Short", "Strict", "Text"]
 
 LARGEST_FILE = 2**20
 DEEPEST = 32
@@ -36,9 +37,6 @@ _OWN_HEADERS = frozenset(
     {"host", "content-length", "content-type", "accept", "connection", "transfer-encoding", "upgrade", "te", "trailer"}
 )
 
-Name = Annotated[str, StringConstraints(pattern=NAME)]
-Text = Annotated[str, StringConstraints(max_length=4_000)]
-Short = Annotated[str, StringConstraints(max_length=200)]
 Argument = Annotated[str, StringConstraints(min_length=1, max_length=4_000, pattern=r"^[^\x00]*$")]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Secrets = dict[str, SecretStr]
@@ -52,12 +50,6 @@ Requirement = Annotated[
 Folder = Annotated[str, StringConstraints(max_length=1_000, pattern=r"^/[^\x00]*$")]
 
 ServerKind = Literal["http", "stdio", "package", "openapi", "internal"]
-
-
-class Strict(BaseModel):
-    """Unknown members are mistakes: a misspelt option must not be silently ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ServerSpec(Strict):
@@ -175,6 +167,7 @@ class Declaration(Strict):
     models: Annotated[list[dict[str, Any]], Field(max_length=MOST_SERVERS)] = Field(
         default_factory=list[dict[str, Any]]
     )
+    limits: Annotated[list[LimitSpec], Field(max_length=MOST_SERVERS)] = Field(default_factory=list[LimitSpec])
 
     @model_validator(mode="after")
     def _names_once(self) -> Self:
@@ -182,6 +175,7 @@ class Declaration(Strict):
             ("server", [server.name for server in self.servers]),
             ("collection", [collection.name for collection in self.collections]),
             ("model", [str(model.get("name")) for model in self.models]),
+            ("limit", [limit.name for limit in self.limits]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

@@ -27,6 +27,10 @@ class ServerRow(HubTable, table=True):
     eras: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
     facts: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
     """Per era: capabilities, info, instructions."""
+    rollout: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    """Where its present version runs, and how the last roll-out of another ended."""
+    canary_of: str = ""
+    """For a version that is being tried out: the server that it is to become."""
     state: str = "new"
     """new | ready | degraded | down"""
     reason: str = ""
@@ -84,6 +88,15 @@ class ToolVectorRow(HubTable, table=True):
     engine: str = Field(primary_key=True)
     digest: str = Field(primary_key=True)
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class LimitRow(HubTable, table=True):
+    """A limit as declared (`catalog.limits.LimitSpec`)."""
+
+    __tablename__ = "call_limit"  # pyright: ignore[reportAssignmentType]
+
+    name: str = Field(primary_key=True)
+    declared: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
 
 
 class SettingRow(HubTable, table=True):

@@ -26,8 +26,9 @@ from hub.audit.recorder import Audit
 from hub.catalog import discovery, rendering, store
 from hub.catalog.children import FETCH_SECONDS, TRIAL, Children, is_child
 from hub.catalog.discovery import Definition, Found, Look
+from hub.catalog.limits import Limit, LimitSpec
 from hub.catalog.manifest import CollectionSpec, Declaration, ServerSpec
-from hub.catalog.models import CollectionRow, ServerRow
+from hub.catalog.models import CollectionRow, LimitRow, ServerRow
 from hub.catalog.naming import Names
 from hub.catalog.publisher import ERAS, Curated, Offer, Publisher, Snapshots
 from hub.catalog.runner_client import RunnerClient
@@ -132,6 +133,10 @@ class Catalog:
         """All collections, by name."""
         return [rendering.collection(row) for row in self._stored.collections]
 
+    def limits(self) -> list[dict[str, Any]]:
+        """All limits, by name."""
+        return [dict(row.declared) for row in self._stored.limits]
+
     @property
     def revision(self) -> int:
         """Counts every change; equal on all workers that serve the same."""
@@ -161,7 +166,7 @@ class Catalog:
             ]
             snapshot = await anyio.to_thread.run_sync(self._publisher.build, offers, curated, names, stored.revision)
             self._stored, self._names = stored, names
-            self._snapshots.swap(snapshot)
+            self._snapshots.swap(replace(snapshot, limits=self._limits_of(stored.limits)))
 
     async def add(self, principal: Principal, spec: ServerSpec, *, dry_run: bool = False) -> dict[str, Any]:
         """Probe a server, store it and what it offers, and show what callers will see. A dry run stores nothing.
@@ -238,11 +243,16 @@ class Catalog:
         with self._audit.recording("apply", principal) as record:
             planned = [self._planned(spec) for spec in declaration.servers]
             sets = [(self._collection_change(spec), spec) for spec in declaration.collections]
+            limits = [(self._limit_change(spec), spec) for spec in declaration.limits]
             changes = [plan.shown() for plan in planned] + [change for change, _ in sets]
+            changes += [change for change, _ in limits]
             due = [plan for plan in planned if plan.action != "none"]
-            changed_sets = tuple(_collection_row(spec) for change, spec in sets if change["action"] != "none")
-            if not dry_run and (due or changed_sets):
-                await self._carry_out(due, changed_sets)
+            beside = store.Edit(
+                collections=tuple(_collection_row(spec) for change, spec in sets if change["action"] != "none"),
+                limits=tuple(_limit_row(spec) for change, spec in limits if change["action"] != "none"),
+            )
+            if not dry_run and (due or beside != store.Edit()):
+                await self._carry_out(due, beside)
             record.outcome = "ok"
             told = [f"{change['action']} {change['kind']} {change['name']}" for change in changes]
             record.detail = f"{'dry run: ' if dry_run else ''}{len(told)} declared: {', '.join(told)}"[:2000]
@@ -263,6 +273,22 @@ class Catalog:
                 raise NotFound(f"There is no collection {name!r}.")
             await self._commit(store.Edit(removed_collections=(name,)))
             record.outcome = "ok"
+
+    async def put_limit(self, principal: Principal, spec: LimitSpec) -> dict[str, Any]:
+        """Make or change a limit. What was counted stays counted."""
+        with self._audit.recording("limit:change", principal, target=spec.name) as record:
+            if self._limit_change(spec)["action"] != "none":
+                await self._commit(store.Edit(limits=(_limit_row(spec),)))
+            record.outcome = "ok"
+        return dict(_limit_row(spec).declared)
+
+    async def remove_limit(self, principal: Principal, name: str) -> None:
+        """Forget a limit. Raises `NotFound`."""
+        with self._audit.recording("limit:change", principal, target=name) as record:
+            if all(row.name != name for row in self._stored.limits):
+                raise NotFound(f"There is no limit {name!r}.", hint="`entrepot limits list` shows what there is.")
+            await self._commit(store.Edit(removed_limits=(name,)))
+            record.outcome, record.detail = "ok", "removed"
 
     async def register_internal(
         self, name: str, address: Address, *, title: str = "", description: str = "", era: Wanted = "auto"
@@ -335,7 +361,7 @@ class Catalog:
                 rows[index].discovered = observed.looked
         self._stored = replace(self._stored, servers=rows)
 
-    async def _carry_out(self, due: Sequence[_Planned], collections: tuple[CollectionRow, ...]) -> None:
+    async def _carry_out(self, due: Sequence[_Planned], beside: store.Edit) -> None:
         results: dict[str, tuple[ServerRow, Found]] = {}
         limit = anyio.CapacityLimiter(PROBES_AT_ONCE)
         failures: list[HubError] = []
@@ -361,7 +387,7 @@ class Catalog:
         found = {name: result[1] for name, result in results.items()}
         new = tuple(plan.spec.name for plan in due if plan.action == "create")
         had_children = {row.name for row in self._stored.servers if is_child(row.declared)}
-        await self._commit(store.Edit(servers=rows, found=found, collections=collections, fresh=new))
+        await self._commit(replace(beside, servers=rows, found=found, fresh=new))
         for row in rows:
             # Stored is stored: what the runner cannot do now is the server's state, not a failure of the change.
             if is_child(row.declared) or row.name in had_children:
@@ -459,6 +485,27 @@ class Catalog:
         action = "create" if present is None else "update" if diff else "none"
         return {"action": action, "kind": "collection", "name": spec.name, "diff": diff}
 
+    def _limit_change(self, spec: LimitSpec) -> dict[str, Any]:
+        present = next((row for row in self._stored.limits if row.name == spec.name), None)
+        wanted = _limit_row(spec).declared
+        before = present.declared if present else LimitSpec.model_construct(name=spec.name).model_dump(mode="json")
+        diff = {
+            key: {"from": before.get(key), "to": value} for key, value in wanted.items() if before.get(key) != value
+        }
+        action = "create" if present is None else "update" if diff else "none"
+        return {"action": action, "kind": "limit", "name": spec.name, "diff": diff}
+
+    def _limits_of(self, rows: Sequence[LimitRow]) -> tuple[Limit, ...]:
+        """The limits in force: the same object as before while they are the same, which is what callers compare."""
+        found: list[Limit] = []
+        for row in rows:
+            try:
+                found.append(LimitSpec.model_validate(row.declared).compiled())
+            except ValidationError as error:
+                log.warning("the limit %s does not fit this version and is not in force: %s", row.name, error)
+        present = self._snapshots.current.limits
+        return present if present == tuple(found) else tuple(found)
+
     def _offer(self, row: ServerRow, items: tuple[Definition, ...]) -> Offer:
         said: dict[Era, Mapping[str, Any]] = {era: row.facts[era] for era in ERAS if era in row.facts}
         address = self._address(row)
@@ -535,6 +582,10 @@ def _copied(row: ServerRow) -> ServerRow:
 
 def _collection_row(spec: CollectionSpec) -> CollectionRow:
     return CollectionRow(**spec.model_dump())
+
+
+def _limit_row(spec: LimitSpec) -> LimitRow:
+    return LimitRow(name=spec.name, declared=spec.model_dump(mode="json"))
 
 
 def _registration_digest(declared: Mapping[str, Any], address: Address) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from hub.catalog.limits import Limit
 from hub.upstream.address import KINDS, Address, Era, Kind
 
 __all__ = ["EMPTY", "KINDS", "MODES", "Address", "Era", "Kind", "Mode", "Server", "Snapshot", "Target", "View"]
@@ -91,6 +92,8 @@ class Snapshot:
     revision: int
     servers: Mapping[str, Server]
     views: Mapping[str, View]
+    limits: tuple[Limit, ...] = ()
+    """The same object for as long as the limits are the same."""
 
 
 EMPTY = Snapshot(0, {}, {"": View("", (), {}, {})})

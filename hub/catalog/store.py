@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert
 from sqlmodel import Session, col, select
 
 from hub.catalog.discovery import Definition, Found
-from hub.catalog.models import AliasRow, CollectionRow, DefinitionRow, ServerRow
+from hub.catalog.models import AliasRow, CollectionRow, DefinitionRow, LimitRow, ServerRow
 from hub.catalog.naming import Holder
 from hub.catalog.snapshot import Kind
 from hub.db import revisions
@@ -41,6 +41,7 @@ class Stored:
     owned: Mapping[tuple[Kind, str], Holder]
     collections: Sequence[CollectionRow]
     revision: int
+    limits: Sequence[LimitRow] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,8 @@ class Edit:
     """Whether the removed servers' names become free for others."""
     collections: tuple[CollectionRow, ...] = ()
     removed_collections: tuple[str, ...] = ()
+    limits: tuple[LimitRow, ...] = ()
+    removed_limits: tuple[str, ...] = ()
 
 
 def read(database: Database) -> Stored:
@@ -100,6 +103,7 @@ def read(database: Database) -> Stored:
                 grouped[server].append(Definition(*rest))
         aliases = session.exec(select(AliasRow)).all()
         collections = session.exec(select(CollectionRow).order_by(col(CollectionRow.name))).all()
+        limits = session.exec(select(LimitRow).order_by(col(LimitRow.name))).all()
     owned = {_key(row): Holder(row.server, cast(Kind, row.kind), row.name) for row in aliases}
     return Stored(
         servers,
@@ -107,6 +111,7 @@ def read(database: Database) -> Stored:
         owned,
         collections,
         revision,
+        limits,
     )
 
 
@@ -161,6 +166,12 @@ def write(database: Database, edit: Edit) -> bool:
                 session.delete(collection)
         for collection in edit.collections:
             session.merge(collection)
+        for name in edit.removed_limits:
+            limit = session.get(LimitRow, name)
+            if limit is not None:
+                session.delete(limit)
+        for limit in edit.limits:
+            session.merge(limit)
         session.flush()
         revisions.count_up(session, REVISION)
     return True

@@ -35,6 +35,7 @@ COMMANDS = {
     "servers": Row("hub.cli.servers", "servers", "Add, list, show, refresh and remove servers."),
     "apply": Row("hub.cli.declare", "apply", "Bring servers, collections and models into a declared form."),
     "import": Row("hub.cli.declare", "take_over", "Take over the servers of an MCP client's configuration."),
+    "limits": Row("hub.cli.limits", "limits", "Rates, quotas and calls at once: set, list and remove."),
     "tokens": Row("hub.cli.tokens", "tokens", "Make, list and revoke keys."),
     "connect": Row("hub.cli.connect", "connect", "Ready-to-paste configurations of MCP clients."),
     "sign-in": Row("hub.cli.tokens", "sign_in", "Make a one-time link to the web pages."),

@@ -104,7 +104,7 @@ class Supervisor:
 
 
 def hub_processes(settings: Settings, descriptor: int) -> list[Wanted]:
-    """The runner and the hub's workers."""
+    """The runner, the hub's workers and, where there are several, their coordinator."""
     workers = [
         Wanted(
             f"hub-{worker}",
@@ -113,7 +113,12 @@ def hub_processes(settings: Settings, descriptor: int) -> list[Wanted]:
         )
         for worker in range(settings.workers)
     ]
-    return [Wanted("runner", (sys.executable, "-m", "hub.runner")), *workers]
+    runner = Wanted("runner", (sys.executable, "-m", "hub.runner"))
+    if settings.workers == 1:
+        return [runner, *workers]
+    told = ("--socket", str(settings.limits_socket), "--ledger", str(settings.quotas_file))
+    command = (sys.executable, "-m", "hub.limits", *told, "--workers", str(settings.workers))
+    return [Wanted("coordinator", command), runner, *workers]
 
 
 def _die_with_parent() -> None:

@@ -29,14 +29,19 @@ entrepot tokens create ci --scope call:github --scope models --expires 30d --qui
     help="What it may: call, call:SERVER, call:SERVER/NAME, models, models:NAME, admin, admin:read. "
     "Without one: call and models.",
 )
+@click.option("--team", "teams", multiple=True, help="A team that it belongs to, for limits and canaries.")
 @click.option("--expires", type=Duration(), help="After how long it ends: 30d, 12h, 90m. Without: never.")
 @click.option("--quiet", is_flag=True, help="Print the token alone.")
 @json_option
-def create(name: str, scopes: tuple[str, ...], expires: int | None, quiet: bool, as_json: bool) -> None:
+def create(
+    name: str, scopes: tuple[str, ...], teams: tuple[str, ...], expires: int | None, quiet: bool, as_json: bool
+) -> None:
     """Make a key. Its token is shown this once."""
     body: dict[str, Any] = {"name": name}
     if scopes:
         body["scopes"] = list(scopes)
+    if teams:
+        body["teams"] = list(teams)
     if expires is not None:
         body["expires_seconds"] = expires
     made = hub().post("/tokens", body)
@@ -61,7 +66,7 @@ def list_tokens(everything: bool, as_json: bool) -> None:
         return
     shown = [row for row in found["tokens"] if everything or not (row["revoked"] or row["kind"] == "run")]
     print_table(
-        ("ID", "NAME", "PREFIX", "KIND", "SCOPES", "EXPIRES", "LAST USED", "STATE"),
+        ("ID", "NAME", "PREFIX", "KIND", "SCOPES", "TEAMS", "EXPIRES", "LAST USED", "STATE"),
         [
             (
                 row["id"],
@@ -69,6 +74,7 @@ def list_tokens(everything: bool, as_json: bool) -> None:
                 row["prefix"],
                 row["kind"],
                 ",".join(row["scopes"]),
+                ",".join(row["teams"]),
                 moment(row["expires"]) or "never",
                 moment(row["last_used"]) or "never",
                 "revoked" if row["revoked"] else "active",

@@ -21,7 +21,7 @@ from hub.errors import InvalidParams
 from hub.gateway.sessions import Session
 from hub.guardrails.chain import Guardrails, Phase
 from hub.identity.principal import Principal
-from hub.limits.buckets import Limits
+from hub.limits.limits import Limits
 from hub.policy.admission import Admission, unknown
 from hub.telemetry.metrics import Metrics
 from hub.upstream import jsonrpc
@@ -112,12 +112,21 @@ class Calls:
             record.via = call.via
             target = self._admit(call, verb)
             record.server, record.target = target.server, target.name
-            self._limits.take(call.principal.subject)
-            await self._guard_arguments(call, target)
-            outcome = await self._relay.send(call, call.snapshot.servers[target.server], target, emit)
-            body = await self._guardrails.run(Phase.RESULT, call.principal, target.server, target.name, outcome.body)
+            taken = self._limits.on(call.snapshot, call.principal, target)
+            if taken is None:
+                outcome = await self._guarded(call, target, emit)
+            else:
+                async with taken:
+                    outcome = await self._guarded(call, target, emit)
             record.outcome, record.detail = outcome.verdict, call.note
         self._metrics.called(target.server, outcome.verdict, perf_counter() - began)
+        return outcome
+
+    async def _guarded(self, call: Call, target: Target, emit: Emit) -> Outcome:
+        """Guard the arguments, relay, guard the result."""
+        await self._guard_arguments(call, target)
+        outcome = await self._relay.send(call, call.snapshot.servers[target.server], target, emit)
+        body = await self._guardrails.run(Phase.RESULT, call.principal, target.server, target.name, outcome.body)
         return outcome if body is outcome.body else replace(outcome, body=body)
 
     async def _guard_arguments(self, call: Call, target: Target) -> None:

@@ -131,10 +131,11 @@ def _written(principal: Principal) -> bytes:
         "scopes": sorted(principal.scopes),
         "on_behalf_of": principal.on_behalf_of,
         "expires": principal.expires,
+        "teams": sorted(principal.teams),
     }
     return base64.b64encode(orjson.dumps(told))
 
 
 def _read(written: bytes) -> Principal:
     told = orjson.loads(base64.b64decode(written, validate=True))
-    return Principal(**(told | {"scopes": frozenset(told["scopes"])}))
+    return Principal(**(told | {"scopes": frozenset(told["scopes"]), "teams": frozenset(told["teams"])}))

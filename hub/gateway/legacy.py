@@ -95,7 +95,8 @@ class LegacyFace:
         try:
             status, body = await self._answer(principal, key, head, session, message, message.id, reply.emit)
         except HubError as error:
-            status, body = (error.status if error.status in (403, 429) else 200), refusal(message.id, error)
+            await reply.refuse(error.status if error.status in (403, 429) else 200, message.id, error)
+            return
         await reply.finish(status, body)
 
     async def stream(self, principal: Principal, key: str, head: Head, receive: Receive, send: Send) -> None:

@@ -81,7 +81,8 @@ class ModernFace:
         except (eras.UnknownMethod, eras.HeaderMismatch) as error:
             status, body = ladder_status(error), refusal(identifier, error)
         except HubError as error:
-            status, body = (error.status if error.status in (401, 403, 429) else 200), refusal(identifier, error)
+            await reply.refuse(error.status if error.status in (401, 403, 429) else 200, identifier, error)
+            return
         await reply.finish(status, body)
 
     async def _answer(

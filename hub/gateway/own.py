@@ -16,11 +16,11 @@ import orjson
 from msgspec import Raw
 
 from hub.audit.recorder import Audit
-from hub.catalog.snapshot import MODES, Era, Mode
+from hub.catalog.snapshot import MODES, Era, Mode, Target
 from hub.errors import InvalidParams
 from hub.gateway.calls import Call, Calls, Emit, Outcome
 from hub.guardrails.chain import Guardrails, Phase
-from hub.limits.buckets import Limits
+from hub.limits.limits import Limits
 from hub.policy.admission import Admission, Withheld, unknown
 from hub.telemetry.metrics import Metrics
 from hub.upstream import jsonrpc
@@ -101,12 +101,20 @@ class OwnTools:
         ) as record:
             if not self._admission.calls(call.principal):
                 raise Withheld(unknown("tool:call", tool.name).message, reason="denied: no scope for any call")
-            self._limits.take(call.principal.subject)
-            await self._guard_arguments(call)
-            outcome = await tool.call(call, emit)
-            body = await self._guardrails.run(Phase.RESULT, call.principal, OWN, tool.name, outcome.body)
+            taken = self._limits.on(call.snapshot, call.principal, Target(OWN, "tool", tool.name, tool.name, b"", ""))
+            if taken is None:
+                outcome = await self._guarded(tool, call, emit)
+            else:
+                async with taken:
+                    outcome = await self._guarded(tool, call, emit)
             record.outcome = outcome.verdict
         self._metrics.called(OWN, outcome.verdict, perf_counter() - began)
+        return outcome
+
+    async def _guarded(self, tool: OwnTool, call: Call, emit: Emit) -> Outcome:
+        await self._guard_arguments(call)
+        outcome = await tool.call(call, emit)
+        body = await self._guardrails.run(Phase.RESULT, call.principal, OWN, tool.name, outcome.body)
         return outcome if body is outcome.body else replace(outcome, body=body)
 
     async def _guard_arguments(self, call: Call) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import orjson
 from starlette.types import Receive, Send
 
-from hub.errors import BadRequest, HubError, TooLarge
+from hub.errors import BadRequest, HubError, TooLarge, TooMany
 from hub.upstream import jsonrpc
 from hub.upstream.jsonrpc import Message
 from hub.upstream.sse import frame
@@ -118,6 +119,12 @@ class Reply:
             start = {"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, *self._headers]}
             await self._send(start)
         await self._send({"type": "http.response.body", "body": frame(message), "more_body": True})
+
+    async def refuse(self, status: int, identifier: bytes, error: HubError) -> None:
+        """An error of ours, and the end; one that passes with time says when to come again."""
+        if isinstance(error, TooMany):
+            self._headers = [*self._headers, (b"retry-after", b"%d" % max(1, math.ceil(error.retry_after)))]
+        await self.finish(status, refusal(identifier, error))
 
     async def finish(self, status: int, body: bytes) -> None:
         """The result, and the end."""

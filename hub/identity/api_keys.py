@@ -8,6 +8,7 @@ Other workers learn of a new or revoked key through `load()`, and by `stale()` t
 from __future__ import annotations
 
 import contextlib
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,9 @@ RUN_KEPT = timedelta(days=1)
 REVOKED_KEPT = timedelta(days=90)
 REVOKED_LISTED = 200
 """Revoked keys that people are shown; each start of the hub leaves some behind."""
+
+MOST_TEAMS = 20
+_TEAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 
 KINDS: tuple[Kind, ...] = ("person", "service", "run")
 
@@ -98,8 +102,11 @@ class ApiKeys:
         expires: datetime | None = None,
         kind: str = "service",
         on_behalf_of: str = "",
+        teams: Iterable[str] | None = None,
     ) -> tuple[ApiKey, str]:
         """Make a key and give its row and its token, which is not stored and cannot be shown again.
+
+        Without `teams` it gets those of the key it acts for.
 
         None as `scopes` means `DEFAULT_SCOPES`; an empty set is a key that may do nothing. Whoever creates for somebody
         passes `scopes.narrowed(...)`. Raises `InvalidParams` for an unknown scope or kind, an empty name, or an
@@ -112,6 +119,7 @@ class ApiKeys:
         if expires is not None and expires.timestamp() <= self._clock():
             raise InvalidParams("The key would be expired already.", hint="Give an expiry in the future.")
         granted = DEFAULT_SCOPES if scopes is None else checked(scopes)
+        belongs = self._teams_of(on_behalf_of) if teams is None else _checked_teams(teams)
         id = new_id("key_")
         body = f"ek_{id[-PREFIX_LETTERS:]}_{new_id(bits=SECRET_BITS)}".encode()
         token = body + b"_" + _check(body)
@@ -121,6 +129,7 @@ class ApiKeys:
             prefix=f"ek_{id[-PREFIX_LETTERS:]}",
             digest=sha256(token).hexdigest(),
             scopes=sorted(granted),
+            teams=sorted(belongs),
             kind=kind,
             on_behalf_of=on_behalf_of,
             created=datetime.fromtimestamp(self._clock(), UTC),
@@ -194,6 +203,10 @@ class ApiKeys:
             with anyio.move_on_after(2, shield=True):
                 await self.flush()
 
+    def _teams_of(self, subject: str) -> frozenset[str]:
+        found = (entry.principal.teams for entry in self._entries.values() if entry.principal.subject == subject)
+        return next(found, frozenset[str]()) if subject else frozenset()
+
     def _follow(self, revision: int) -> None:
         """Be current after a change of our own, unless others changed something in between."""
         if revision == self._revision + 1:
@@ -257,7 +270,19 @@ def _entry(row: ApiKey) -> _Entry:
     kind = cast(Kind, row.kind)
     # The id, not the name, makes the subject: names are the creator's choice and may repeat.
     subject = f"{'run' if kind == 'run' else 'key'}:{row.id.removeprefix('key_')}"
-    return _Entry(Principal(subject, row.name, kind, frozenset(row.scopes), row.on_behalf_of, expires), row.id, expires)
+    scopes, teams = frozenset(row.scopes), frozenset(row.teams)
+    return _Entry(Principal(subject, row.name, kind, scopes, row.on_behalf_of, expires, teams), row.id, expires)
+
+
+def _checked_teams(teams: Iterable[str]) -> frozenset[str]:
+    found = frozenset(teams)
+    bad = next((team for team in found if not _TEAM.fullmatch(team)), None)
+    if bad is not None or len(found) > MOST_TEAMS:
+        raise InvalidParams(
+            f"Not a team: {(bad or '')[:60]!r}." if bad is not None else f"At most {MOST_TEAMS} teams.",
+            hint="A team is up to 60 letters, digits, dots, dashes and underscores.",
+        )
+    return found
 
 
 def _check(body: bytes) -> bytes:

@@ -21,6 +21,7 @@ class ApiKey(HubTable, table=True):
     prefix: str
     digest: str = Field(unique=True)
     scopes: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
+    teams: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
     kind: str = "service"
     on_behalf_of: str = ""
     created: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))

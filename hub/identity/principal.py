@@ -23,6 +23,8 @@ class Principal:
     on_behalf_of: str = ""
     expires: float = 0.0
     """Seconds since the epoch; 0 means never."""
+    teams: frozenset[str] = field(default_factory=frozenset[str])
+    """Whom it belongs to, for limits and for who gets a new version first; of a run, those of whom it acts for."""
 
     @property
     def acts_for(self) -> str:

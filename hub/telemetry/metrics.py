@@ -23,6 +23,9 @@ class Metrics:
         self.refused = Counter(
             "entrepot_requests_refused", "Requests refused before admission, by reason.", ["reason"], registry=registry
         )
+        self.limited = Counter(
+            "entrepot_calls_limited", "Calls refused by a limit, by limit.", ["limit"], registry=registry
+        )
         self.server_state = Gauge(
             "entrepot_server_state", "1 for the state that a server is in.", ["server", "state"], registry=registry
         )

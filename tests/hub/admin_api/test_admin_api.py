@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,12 @@ from hub.audit.indexer import Indexer
 from hub.identity.api_keys import ApiKeys
 from hub.identity.principal import LOCAL_ADMINISTRATOR, Principal
 from hub.identity.sessions import Sessions
+from hub.ids import system_clock
 from hub.inference.registry import Models
 from hub.inference.relay import Relay
+from hub.limits.leases import Leases
+from hub.limits.limits import Limits
+from hub.limits.link import Here
 from hub.policy.admission import Admission
 from hub.settings import Settings
 from tests.hub.catalog.scripted import Stage, offering, stage, tool
@@ -70,6 +75,7 @@ async def api(tmp_path: Path) -> AsyncGenerator[Api]:
             keys,
             Sessions(on.database, settings.url),
             Models(on.database, on.keyring, Relay()),
+            Limits(Leases(Here(tmp_path / "quotas.jsonl", system_clock), system_clock, time.monotonic)),
             announce=on.world.announce,
         )
         yield Api(Starlette(routes=[*build(services), fallback()]), on, keys, settings)
