@@ -55,6 +55,7 @@ from hub.gateway.sessions import Sessions as LegacySessions
 from hub.gateway.subscriptions import Subscriptions
 from hub.gateway.tasks import Tasks
 from hub.guardrails.chain import Guardrails
+from hub.guardrails.schema import ArgumentSchema
 from hub.guardrails.size import Size
 from hub.identity.api_keys import ApiKeys
 from hub.identity.middleware import Authentication, LocalAdministrator
@@ -188,7 +189,7 @@ class Hub:
         self.changes = Changes(self.snapshots, self._refresh)
         self.follows = Follows(self.snapshots, self.pool)
         self.bridge = Bridge(self.pool, seals, self.changes, self.follows, self.worker)
-        guardrails = Guardrails([Size(self.settings.max_result_bytes)])
+        guardrails = Guardrails([Size(self.settings.max_result_bytes), ArgumentSchema()])
         relay = Attempts(self.bridge, self.pool)
         calls = Calls(self.admission, self.limits, guardrails, self.audit, relay, self.metrics)
         own = OwnTools(

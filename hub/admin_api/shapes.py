@@ -45,6 +45,7 @@ class Server(Shape):
     discovered: datetime | None
     changed: datetime
     isolation: str
+    check_arguments: bool = True
     sandbox: str
     secrets: Annotated[list[str], Field(description="Names of the sealed values; never the values.")]
     problems: Annotated[list[str], Field(description="Definitions that were left out, and why.")]

@@ -6,13 +6,13 @@ One bad definition must not break every client of every other server, so nothing
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
 
-from hub.catalog import fragments, lockfile
+from hub.catalog import fragments, lockfile, schemas
 from hub.upstream.address import Address, Era, Facts, Kind, Survey, Wanted
 
 Look = Callable[[Address, Wanted], Awaitable[Survey]]
@@ -59,6 +59,9 @@ class Found:
     facts: Mapping[Era, Facts]
     definitions: tuple[Definition, ...]
     problems: tuple[str, ...]
+    """What was left out, and why."""
+    unchecked: tuple[str, ...] = ()
+    """Tools that are listed, but whose arguments cannot be checked, and why."""
     transport: str = "http"
 
 
@@ -81,7 +84,8 @@ def read(survey: Survey) -> Found:
                 continue
             seen.add(definition.name)
             definitions.append(definition)
-    return Found(facts, tuple(definitions), tuple(problems[:MOST_PROBLEMS]), survey.transport)
+    unchecked = tuple(_unchecked(definitions))
+    return Found(facts, tuple(definitions), tuple(problems[:MOST_PROBLEMS]), unchecked, survey.transport)
 
 
 def param_headers(definition: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -94,6 +98,13 @@ def param_headers(definition: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, 
     if isinstance(schema, dict):
         _collect_headers(cast("dict[str, Any]", schema), (), found, reachable=True)
     return tuple(found.items())
+
+
+def _unchecked(definitions: Iterable[Definition]) -> list[str]:
+    """Tools whose input schema cannot be used to check anything. A definition of both eras is looked at once."""
+    tools = {item.digest: item for item in definitions if item.kind == "tool"}
+    said = ((item, schemas.problem(orjson.loads(item.body)["inputSchema"])) for item in tools.values())
+    return [f"tool {item.name!r}: {why}"[:LONGEST_PROBLEM] for item, why in said if why][:MOST_PROBLEMS]
 
 
 def _bounded(era: Era, said: Facts, problems: list[str]) -> Facts:

@@ -86,6 +86,11 @@ class ServerSpec(Strict):
     description: Text = ""
     isolation: Literal["shared", "per-principal"] = "shared"
     sandbox: Literal["server", "trusted"] = "server"
+    check_arguments: bool = Field(
+        default=True,
+        description="Whether a call whose arguments do not fit its tool's inputSchema is answered here, as the tool's "
+        "error. Turn it off for a server that takes what its own schemas forbid.",
+    )
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -41,6 +41,7 @@ def server(row: ServerRow, definitions: Sequence[Definition]) -> dict[str, Any]:
         "changed": row.changed.isoformat(),
         "isolation": declared.get("isolation", "shared"),
         "sandbox": declared.get("sandbox", "server"),
+        "check_arguments": bool(declared.get("check_arguments", True)),
         "secrets": sorted([*declared.get("env", {}), *declared.get("headers", {})]),
         "problems": list(row.facts.get("problems", [])),
         "changes": list(row.facts.get("changes", [])),
@@ -87,7 +88,7 @@ def facts(found: Found) -> dict[str, Any]:
     """What is kept of a server's own words: per era its capabilities, info and instructions."""
     kept: dict[str, Any] = {era: _facts(said) for era, said in found.facts.items()}
     kept["transport"] = found.transport
-    kept["problems"] = list(found.problems)
+    kept["problems"] = [*found.problems, *found.unchecked]
     return kept
 
 

@@ -38,7 +38,7 @@ from hub.db.engine import Database
 from hub.errors import Conflict, HubError, InvalidParams, NotFound, UpstreamTimeout
 from hub.identity.principal import Principal
 from hub.ids import now
-from hub.upstream.address import Address, Wanted
+from hub.upstream.address import Address, Survey, Wanted
 from hub.vault.keyring import Keyring
 
 log = logging.getLogger(__name__)
@@ -428,10 +428,10 @@ class Catalog:
         with anyio.move_on_after(FETCH_SECONDS):
             while child:
                 try:
-                    return discovery.read(await self._look(address, wanted))
+                    return await _read(await self._look(address, wanted))
                 except UpstreamTimeout as error:
                     log.info("%s is still starting: %s", address.url, error.message)
-        return discovery.read(await self._look(address, wanted))
+        return await _read(await self._look(address, wanted))
 
     async def _looked_at(self, row: ServerRow) -> tuple[store.Observed, Sequence[str]]:
         """What a new look at a registered server brings, and what changed in words."""
@@ -518,6 +518,7 @@ class Catalog:
             info={era: facts["info"] for era, facts in said.items()},
             instructions={era: facts["instructions"] for era, facts in said.items() if facts["instructions"]},
             internal=row.internal,
+            check_arguments=bool(row.declared.get("check_arguments", True)),
         )
         return Offer(server, items)
 
@@ -550,6 +551,11 @@ class Catalog:
             raise Conflict(f"There is a server {name!r} already.", hint="Choose another name, or remove it first.")
 
 
+async def _read(survey: Survey) -> Found:
+    """In a thread: checking thousands of definitions takes longer than calls may wait."""
+    return await anyio.to_thread.run_sync(discovery.read, survey)
+
+
 def _http_address(spec: ServerSpec, transport: Any = "http") -> Address:
     headers = tuple((name, value.get_secret_value()) for name, value in spec.headers.items())
     return Address(spec.url or "", transport=transport, headers=headers)
@@ -560,6 +566,8 @@ def _observed(row: ServerRow, found: Found, began: datetime, changes: Sequence[s
     state, reason = "ready", ""
     if found.problems:
         state, reason = "degraded", f"{len(found.problems)} left out: {found.problems[0]}"
+    elif found.unchecked:
+        reason = f"{len(found.unchecked)} served with unchecked arguments: {found.unchecked[0]}"
     elif not found.definitions:
         reason = "It answers, but offers no tools, prompts or resources."
     kept = list(changes) or list(row.facts.get("changes", []))

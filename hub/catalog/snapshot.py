@@ -55,6 +55,8 @@ class Server:
     instructions: Mapping[Era, str] = field(default_factory=dict[Era, str])
     internal: bool = False
     """Ours (agents, bundled servers): told on whose behalf it is called."""
+    check_arguments: bool = True
+    """Whether arguments are held against the schemas of its tools before it gets them."""
 
     def era_for(self, client: Era) -> Era:
         """The era to speak to this server in: the client's where it has both (protocol: era affinity)."""

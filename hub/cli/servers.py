@@ -85,6 +85,9 @@ entrepot servers add files --env ROOT=/data --stdio python -m my_server --flag""
     show_default=True,
     help="One child for all callers, or one for each.",
 )
+@click.option(
+    "--no-check-arguments", "unchecked", is_flag=True, help="Let it have arguments that its tools' schemas forbid."
+)
 @click.option("--dry-run", is_flag=True, help="Probe it and show what callers would see; keep nothing.")
 @json_option
 def add(
@@ -219,7 +222,8 @@ def _told(told: dict[str, Any]) -> dict[str, Any]:
         os.path.abspath(path): right for path in write
     }
     told["env"], told["headers"] = dict(told["env"]), dict(told.pop("header"))
-    return {name: value for name, value in told.items() if value}
+    exempt = {"check_arguments": False} if told.pop("unchecked") else {}
+    return {name: value for name, value in told.items() if value} | exempt
 
 
 def _counted(counts: dict[str, int]) -> str:
@@ -235,10 +239,11 @@ def _print(server: dict[str, Any], as_json: bool) -> None:
         [
             *((name, server.get(name, "")) for name in fields),
             ("eras", ", ".join(server["eras"])),
+            ("arguments", "checked" if server.get("check_arguments", True) else "not checked"),
             ("offers", _counted(server["counts"])),
             ("secrets", ", ".join(server.get("secrets", []))),
             ("looked at", moment(server.get("discovered"))),
-            ("left out", "\n".join(server.get("problems", []))),
+            ("problems", "\n".join(server.get("problems", []))),
         ]
     )
     exposed: list[dict[str, str]] = server.get("exposed") or []

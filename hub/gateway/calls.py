@@ -13,13 +13,15 @@ from functools import lru_cache
 from time import perf_counter
 from typing import Any, Protocol
 
+import orjson
 from msgspec import Raw
 
 from hub.audit.recorder import Audit
 from hub.catalog.snapshot import Era, Kind, Server, Snapshot, Target, View
-from hub.errors import InvalidParams
+from hub.errors import HubError, InvalidParams
 from hub.gateway.sessions import Session
-from hub.guardrails.chain import Guardrails, Phase
+from hub.guardrails.chain import Guardrails, Looked, Phase
+from hub.guardrails.schema import BadArguments
 from hub.identity.principal import Principal
 from hub.limits.limits import Limits
 from hub.policy.admission import Admission, unknown
@@ -124,17 +126,22 @@ class Calls:
 
     async def _guarded(self, call: Call, target: Target, emit: Emit) -> Outcome:
         """Guard the arguments, relay, guard the result."""
-        await self._guard_arguments(call, target)
-        outcome = await self._relay.send(call, call.snapshot.servers[target.server], target, emit)
-        body = await self._guardrails.run(Phase.RESULT, call.principal, target.server, target.name, outcome.body)
+        server = call.snapshot.servers[target.server]
+        try:
+            await self._guard_arguments(call, server, target)
+        except BadArguments as error:
+            # The model is to read what was wrong and mend it, so it is the tool's error, not the protocol's.
+            return Outcome(200, _tool_error(call, error), error.code)
+        outcome = await self._relay.send(call, server, target, emit)
+        body = await self._guardrails.run(Looked(Phase.RESULT, call.principal, server, target), outcome.body)
         return outcome if body is outcome.body else replace(outcome, body=body)
 
-    async def _guard_arguments(self, call: Call, target: Target) -> None:
+    async def _guard_arguments(self, call: Call, server: Server, target: Target) -> None:
         raw = call.params.get("arguments")
-        if raw is None:
+        if raw is None and target.kind != "tool":
             return
-        before = bytes(raw)
-        after = await self._guardrails.run(Phase.ARGUMENTS, call.principal, target.server, target.name, before)
+        before = b"{}" if raw is None else bytes(raw)
+        after = await self._guardrails.run(Looked(Phase.ARGUMENTS, call.principal, server, target), before)
         if after is not before:
             call.params["arguments"] = Raw(after)
 
@@ -152,6 +159,13 @@ class Calls:
         if verb.kind != "resource":
             return call.view.resolve(verb.kind, call.name)
         return resource(call.snapshot, call.view, call.era, call.name)
+
+
+def _tool_error(call: Call, error: HubError) -> bytes:
+    told: dict[str, Any] = {"content": [{"type": "text", "text": error.message}], "isError": True}
+    if call.era == "modern":
+        told["resultType"] = "complete"
+    return jsonrpc.result(call.identifier, orjson.dumps(told))
 
 
 def _referenced(call: Call) -> Target | None:

@@ -16,10 +16,10 @@ import orjson
 from msgspec import Raw
 
 from hub.audit.recorder import Audit
-from hub.catalog.snapshot import MODES, Era, Mode, Target
+from hub.catalog.snapshot import MODES, Address, Era, Mode, Server, Target
 from hub.errors import InvalidParams
 from hub.gateway.calls import Call, Calls, Emit, Outcome
-from hub.guardrails.chain import Guardrails, Phase
+from hub.guardrails.chain import Guardrails, Looked, Phase
 from hub.limits.limits import Limits
 from hub.policy.admission import Admission, Withheld, unknown
 from hub.telemetry.metrics import Metrics
@@ -28,6 +28,10 @@ from hub.upstream.jsonrpc import Fragments
 
 OWN = "@hub"
 """Where these tools live, as the audit and the metrics say it: no server can be called so."""
+
+
+_SERVER = Server(OWN, Address(""), "", frozenset(), {}, {}, check_arguments=False)
+"""What guardrails see as the server; these tools read their arguments strictly themselves."""
 
 
 class OwnTool(Protocol):
@@ -101,7 +105,7 @@ class OwnTools:
         ) as record:
             if not self._admission.calls(call.principal):
                 raise Withheld(unknown("tool:call", tool.name).message, reason="denied: no scope for any call")
-            taken = self._limits.on(call.snapshot, call.principal, Target(OWN, "tool", tool.name, tool.name, b"", ""))
+            taken = self._limits.on(call.snapshot, call.principal, _target(tool.name))
             if taken is None:
                 outcome = await self._guarded(tool, call, emit)
             else:
@@ -114,14 +118,22 @@ class OwnTools:
     async def _guarded(self, tool: OwnTool, call: Call, emit: Emit) -> Outcome:
         await self._guard_arguments(call)
         outcome = await tool.call(call, emit)
-        body = await self._guardrails.run(Phase.RESULT, call.principal, OWN, tool.name, outcome.body)
+        body = await self._guardrails.run(_looked(Phase.RESULT, call, tool.name), outcome.body)
         return outcome if body is outcome.body else replace(outcome, body=body)
 
     async def _guard_arguments(self, call: Call) -> None:
         raw = call.params.get("arguments")
         if raw is not None:
-            after = await self._guardrails.run(Phase.ARGUMENTS, call.principal, OWN, call.name, bytes(raw))
+            after = await self._guardrails.run(_looked(Phase.ARGUMENTS, call, call.name), bytes(raw))
             call.params["arguments"] = Raw(after)
+
+
+def _target(name: str) -> Target:
+    return Target(OWN, "tool", name, name, b"", "")
+
+
+def _looked(phase: Phase, call: Call, name: str) -> Looked:
+    return Looked(phase, call.principal, _SERVER, _target(name))
 
 
 def arguments(call: Call) -> Fragments:

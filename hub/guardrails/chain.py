@@ -7,11 +7,12 @@ itself breaks is declared by it, as an enum.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from hub.catalog.snapshot import Server, Target
 from hub.errors import HubError, Unavailable
 from hub.identity.principal import Principal
 
@@ -40,8 +41,8 @@ class Looked:
 
     phase: Phase
     principal: Principal
-    server: str
-    target: str
+    server: Server
+    target: Target
 
 
 class Guardrail(Protocol):
@@ -51,8 +52,8 @@ class Guardrail(Protocol):
     phases: frozenset[Phase]
     broken: Broken
 
-    async def look(self, looked: Looked, body: bytes) -> bytes:
-        """The bytes to go on with. Raises `HubError` to refuse."""
+    def look(self, looked: Looked, body: bytes) -> bytes | Awaitable[bytes]:
+        """The bytes to go on with, at once or awaited. Raises `HubError` to refuse."""
         ...
 
 
@@ -62,26 +63,21 @@ class Guardrails:
     def __init__(self, guardrails: Sequence[Guardrail] = ()) -> None:
         self._by_phase = {phase: tuple(one for one in guardrails if phase in one.phases) for phase in Phase}
 
-    async def run(self, phase: Phase, principal: Principal, server: str, target: str, body: bytes) -> bytes:
+    async def run(self, looked: Looked, body: bytes) -> bytes:
         """The bytes after every guardrail of the phase. Raises the first refusal."""
-        chain = self._by_phase[phase]
-        if not chain:
-            return body
-        looked = Looked(phase, principal, server, target)
-        for guardrail in chain:
-            body = await self._one(guardrail, looked, body)
+        for guardrail in self._by_phase[looked.phase]:
+            try:
+                seen = guardrail.look(looked, body)
+                # Those that need not wait cost no coroutine.
+                body = seen if isinstance(seen, bytes) else await seen
+            except HubError:
+                raise
+            except Exception as error:  # foreign code: its declared enum decides
+                log.error("guardrail %s broke: %s", guardrail.name, type(error).__name__)
+                if guardrail.broken is Broken.PASS:
+                    continue
+                raise Unavailable(
+                    f"The guardrail {guardrail.name} is not working, so nothing passes it.",
+                    hint="Ask an administrator to look at the hub's log.",
+                ) from error
         return body
-
-    async def _one(self, guardrail: Guardrail, looked: Looked, body: bytes) -> bytes:
-        try:
-            return await guardrail.look(looked, body)
-        except HubError:
-            raise
-        except Exception as error:  # foreign code: its declared enum decides
-            log.error("guardrail %s broke: %s", guardrail.name, type(error).__name__)
-            if guardrail.broken is Broken.PASS:
-                return body
-            raise Unavailable(
-                f"The guardrail {guardrail.name} is not working, so nothing passes it.",
-                hint="Ask an administrator to look at the hub's log.",
-            ) from error

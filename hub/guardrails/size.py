@@ -26,7 +26,7 @@ class Size:
         self._largest = largest
         self._deepest = deepest
 
-    async def look(self, looked: Looked, body: bytes) -> bytes:
+    def look(self, looked: Looked, body: bytes) -> bytes:
         """The same bytes. Raises `TooLarge`."""
         check_size(body, self._largest)
         check_depth(body, self._deepest)

@@ -8,6 +8,7 @@ from time import perf_counter
 import orjson
 import pytest
 
+from hub.catalog.snapshot import Address, Server, Target
 from hub.errors import Forbidden, TooLarge, Unavailable
 from hub.guardrails.chain import Broken, Guardrails, Looked, Phase
 from hub.guardrails.size import Size, check_depth
@@ -30,8 +31,12 @@ class Mark:
         return body + self.name.encode()
 
 
+SERVER = Server("rag", Address("http://rag"), "", frozenset(), {}, {})
+TARGET = Target("rag", "tool", "search", "search", b"{}", "")
+
+
 async def run(*guardrails: Mark | Size, phase: Phase = Phase.ARGUMENTS, body: bytes = b"") -> bytes:
-    return await Guardrails(guardrails).run(phase, OPEN_CALLER, "rag", "search", body)
+    return await Guardrails(guardrails).run(Looked(phase, OPEN_CALLER, SERVER, TARGET), body)
 
 
 @pytest.mark.anyio
