@@ -42,6 +42,11 @@ from hub.errors import HubError, Unavailable
 from hub.gateway.attempts import Attempts
 from hub.gateway.bridge import Bridge
 from hub.gateway.calls import Calls
+from hub.gateway.code.describing import DescribeFunctions
+from hub.gateway.code.namespace import Namespaces
+from hub.gateway.code.run_code import RunCode
+from hub.gateway.code.sandbox import Bounds as ProgramBounds
+from hub.gateway.code.sandbox import Sandbox
 from hub.gateway.endpoint import McpEndpoint
 from hub.gateway.finding import CallTool
 from hub.gateway.follows import Follows
@@ -49,7 +54,7 @@ from hub.gateway.forward import Forwarder, taken_over
 from hub.gateway.legacy import LegacyFace
 from hub.gateway.listing import Listing
 from hub.gateway.modern import ModernFace
-from hub.gateway.own import OwnTools
+from hub.gateway.own import OwnTool, OwnTools
 from hub.gateway.seals import Seals
 from hub.gateway.sessions import Sessions as LegacySessions
 from hub.gateway.subscriptions import Subscriptions
@@ -192,9 +197,8 @@ class Hub:
         guardrails = Guardrails([Size(self.settings.max_result_bytes), ArgumentSchema()])
         relay = Attempts(self.bridge, self.pool)
         calls = Calls(self.admission, self.limits, guardrails, self.audit, relay, self.metrics)
-        own = OwnTools(
-            (CallTool(calls, self.audit),), calls, self.admission, self.limits, guardrails, self.audit, self.metrics
-        )
+        tools = (CallTool(calls, self.audit), *self._code_mode(calls, seals))
+        own = OwnTools(tools, calls, self.admission, self.limits, guardrails, self.audit, self.metrics)
         listing = Listing(self.admission, Refusals(self.audit, "access:refused"), own)
         subscriptions = Subscriptions(self.snapshots, listing, self.admission, self.follows)
         tasks = Tasks(self.pool, seals, self.audit)
@@ -212,6 +216,27 @@ class Hub:
         self.local = LocalAdministrator(faces)
         reload = Starlette(routes=[Route("/reload", self._reloaded, methods=["POST"])])
         self.internal = _Faces(taken_over(mcp), reload)
+
+    def _code_mode(self, calls: Calls, seals: Seals) -> Sequence[OwnTool]:
+        settings, namespaces = self.settings, Namespaces()
+        bounds = ProgramBounds(
+            processes=settings.code_processes,
+            seconds=settings.code_cpu_seconds,
+            memory_bytes=settings.code_memory_bytes,
+            calls=settings.code_calls,
+            output_bytes=settings.code_output_bytes,
+        )
+        self.sandbox = Sandbox(bounds)
+        run_code = RunCode(
+            calls,
+            self.admission,
+            self.sandbox,
+            namespaces,
+            seals,
+            seconds=settings.code_seconds,
+            parallel=settings.code_parallel_calls,
+        )
+        return (DescribeFunctions(self.admission, namespaces), run_code)
 
     def _routes(self, context: Context) -> list[BaseRoute]:
         health = Health({"catalog": self._missing}, self.metrics)
@@ -308,6 +333,7 @@ class Hub:
         await self.legacy_sessions.close()
         await self.follows.close()
         await self.bridge.close()
+        await self.sandbox.close()
         self.pool.close()
         self.forwarder.close()
         await self.model_relay.close()

@@ -65,6 +65,17 @@ class Settings(BaseSettings):
     keep_alive_seconds: float = Field(
         default=15, gt=0, description="Seconds of silence towards a client before it is sent a sign of life."
     )
+    code_processes: int = Field(
+        default=2, ge=1, le=64, description="Interpreters for programs of code mode, in each worker; none until needed."
+    )
+    code_cpu_seconds: float = Field(default=5, gt=0, le=60, description="Seconds that a program may compute.")
+    code_seconds: float = Field(default=300, gt=0, description="Seconds for a program in all, its calls included.")
+    code_memory_bytes: int = Field(default=64 * 2**20, ge=2**20, description="Memory of one program, in bytes.")
+    code_calls: int = Field(default=200, ge=1, description="Calls that one program may make.")
+    code_parallel_calls: int = Field(default=8, ge=1, description="Calls of one program at the same time.")
+    code_output_bytes: int = Field(
+        default=32 * 2**10, ge=1024, description="Characters of a program's output that its caller is shown."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is logged."
     )

@@ -83,6 +83,8 @@ class Outcome:
     status: int
     body: bytes
     verdict: str
+    detail: str = ""
+    """What else the audit is told."""
 
 
 class Relay(Protocol):

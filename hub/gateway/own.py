@@ -111,7 +111,7 @@ class OwnTools:
             else:
                 async with taken:
                     outcome = await self._guarded(tool, call, emit)
-            record.outcome = outcome.verdict
+            record.outcome, record.detail = outcome.verdict, outcome.detail
         self._metrics.called(OWN, outcome.verdict, perf_counter() - began)
         return outcome
 

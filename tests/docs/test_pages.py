@@ -85,7 +85,7 @@ def test_yaml_is_a_manifest_or_a_declaration(block: Block) -> None:
 
 
 def test_every_block_says_its_language() -> None:
-    assert {block.language for block in every()} <= {"sh", "json", "yaml", "mermaid"}
+    assert {block.language for block in every()} <= {"sh", "json", "yaml", "mermaid", "python"}
 
 
 @pytest.mark.parametrize("page", [README, README_ZH], ids=lambda page: page.name)
