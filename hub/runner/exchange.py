@@ -71,6 +71,8 @@ class Exchange:
     outbox: Outbox
     owner: str = ""
     """The legacy session that asked; empty in the modern era."""
+    target: str = ""
+    """What is called, by method and name; empty for what cannot ask anything back."""
     token: Any = None
     """The caller's progress token."""
     log_level: Any = None

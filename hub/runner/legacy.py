@@ -1,7 +1,8 @@
 """The legacy face of a stdio server: many HTTP sessions on one process that is initialized once.
 
-Decides which session a message of the server belongs to. A question of the server goes to the oldest open call
-whose client can answer it, and calls of other sessions wait until it is answered: stdio does not say whose it is.
+Decides which session a message of the server belongs to, since stdio does not say whose it is. A question belongs
+to the only session with a call under way; where there are several, it waits until the others' calls are over, and
+meanwhile none is begun. What could be anybody's is shown to nobody.
 """
 
 from __future__ import annotations
@@ -33,6 +34,23 @@ INITIALIZE: Message = {
 """What the process is told once: everything that any client may be able to do."""
 
 
+LIST_CHANGES = frozenset(f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
+
+ASKING = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
+"""What a server may ask during; lists and the like it only answers."""
+
+MOST_REMEMBERED = 1000
+"""Tools known to ask, and addresses that callers were sent to."""
+
+
+@dataclass(frozen=True)
+class Unclear:
+    """A question of which it is not known yet whose it is."""
+
+    message: Message
+    expiry: asyncio.TimerHandle
+
+
 @dataclass(frozen=True)
 class Ask:
     """A question of the server that waits for a client's answer."""
@@ -54,8 +72,13 @@ class LegacyPeer:
         self._initialized: Message = {}
         self._asks: dict[int, Ask] = {}
         self._ask_ids = itertools.count(1)
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._unclear: list[Unclear] = []
+        self._starting: dict[Exchange, None] = {}
+        self._askers: dict[str, None] = {}
+        """What has asked before: calls of it are made one session at a time, so that its questions are clear."""
+        self._sent_to: dict[str, str] = {}
+        """By elicitation id, the session that was sent to an address."""
+        self._turn = asyncio.Event()
         self.replica = replica(self._open)
 
     async def initialize(self, message: Message, principal: str, send: Send) -> Session:
@@ -124,12 +147,16 @@ class LegacyPeer:
             case "notifications/cancelled":
                 self._retract(params)
             case "notifications/resources/updated":
-                concerned = [one for one in self.sessions.values() if one.subscribed(params.get("uri"))]
-                self._publish(concerned or self.sessions.values(), line)
+                self._publish([one for one in self.sessions.values() if one.subscribed(params.get("uri"))], line)
             case "notifications/message":
-                self._publish_log(pipe, params.get("level"), line)
-            case _:
+                self._publish_of(pipe, line, params.get("level"))
+            case "notifications/elicitation/complete":
+                session = self.sessions.get(self._sent_to.pop(str(params.get("elicitationId")), ""))
+                self._publish([session] if session is not None else [], line)
+            case method if method in LIST_CHANGES:
                 self._publish(self.sessions.values(), line)
+            case _:
+                self._publish_of(pipe, line)
 
     def asked(self, pipe: Pipe, message: Message) -> None:
         """Put a question of the server before the client that can answer it, or answer it here."""
@@ -137,30 +164,68 @@ class LegacyPeer:
         if method == "ping":
             pipe.post(jsonrpc.result(message["id"], {}))
             return
+        owners = {exchange.owner for exchange in pipe.open.values() if exchange.method in ASKING}
+        if len(owners) > 1:
+            expiry = asyncio.get_running_loop().call_later(self._bounds.unclear_seconds, self._give_up, pipe, message)
+            self._unclear.append(Unclear(message, expiry))
+            return
         session, exchange = self._addressee(pipe, method, params)
         if session is None:
             pipe.post(unanswerable(message["id"], method))
             return
+        if exchange is not None:
+            self._learn(exchange)
+        self._put(session, exchange, message)
+
+    def _put(self, session: Session, exchange: Exchange | None, message: Message) -> None:
         number = next(self._ask_ids)
         expiry = asyncio.get_running_loop().call_later(
             self._bounds.ask_seconds, self._withdraw, number, "the client did not answer in time"
         )
         self._asks[number] = Ask(session, message["id"], exchange, expiry)
-        self._quiet.clear()
         if exchange is not None:
             exchange.asks.add(number)
+        elicitation = jsonrpc.params_of(message).get("elicitationId")
+        if elicitation is not None and len(self._sent_to) < MOST_REMEMBERED:
+            self._sent_to[str(elicitation)] = session.id
         outbox = exchange.outbox if exchange is not None else session.outbox
         outbox.put(jsonrpc.dumps(message | {"id": number}), must_arrive=True)
 
+    def _give_up(self, pipe: Pipe, message: Message) -> None:
+        """Too many callers' calls go on for too long: the question is nobody's."""
+        self._unclear = [one for one in self._unclear if one.message is not message]
+        for exchange in pipe.open.values():
+            self._learn(exchange)
+        pipe.post(unanswerable(message["id"], str(message["method"]), "calls of several callers are under way"))
+        self._turn.set()
+
+    def _clear_up(self, pipe: Pipe) -> None:
+        """A call is over: perhaps it is known now whose the waiting questions are."""
+        waiting, self._unclear = self._unclear, []
+        for one in waiting:
+            one.expiry.cancel()
+            self.asked(pipe, one.message)
+        self._turn.set()
+
+    def _learn(self, exchange: Exchange) -> None:
+        if exchange.method in ASKING and len(self._askers) < MOST_REMEMBERED:
+            self._askers[exchange.target] = None
+
     def closed(self, pipe: Pipe) -> None:
         """The process is gone: so are its questions."""
+        for one in self._unclear:
+            one.expiry.cancel()
+        self._unclear.clear()
         for number in list(self._asks):
             self._drop(number)
+        self._turn.set()
 
     def finished(self, exchange: Exchange) -> None:
         """A call has ended: the server waits for no answer to what it asked during it."""
         for number in list(exchange.asks):
             self._drop(number)
+        if self.replica.thing is not None:
+            self._clear_up(self.replica.thing)
 
     async def _open(self) -> Pipe:
         pipe, self._initialized = await self._opener()
@@ -173,7 +238,6 @@ class LegacyPeer:
         return pipe
 
     async def _call(self, session: Session, message: Message, body: bytes, receive: Receive, send: Send) -> None:
-        await self._wait_for_quiet(session)
         params = jsonrpc.params_of(message)
         match message["method"]:
             case "logging/setLevel" if params.get("level") in LEVELS:
@@ -190,13 +254,20 @@ class LegacyPeer:
             case _:
                 pass
         exchange = Exchange(message["id"], str(message["method"]), Outbox(self._bounds.outbox), session.id)
+        if exchange.method in ASKING:
+            exchange.target = f"{exchange.method} {params.get('name') or params.get('uri')}"[:500]
+            if not self._may_begin(exchange):
+                await self._wait_for_turn(exchange)
         session.streams += 1
+        self._starting[exchange] = None
         try:
             async with self.replica.borrowed() as pipe:
                 await pipe.request(message, body, exchange)
+                self._starting.pop(exchange, None)
                 if not await send_answer(send, receive, exchange.outbox, self._bounds.answer_seconds):
                     self._abandon(pipe, exchange)
         finally:
+            self._starting.pop(exchange, None)
             session.streams -= 1
             session.last_used = time.monotonic()
 
@@ -207,12 +278,23 @@ class LegacyPeer:
             self._withdraw(number, "the client is gone")
         asyncio.get_running_loop().call_later(self._bounds.answer_seconds, pipe.forget, exchange)
 
-    async def _wait_for_quiet(self, session: Session) -> None:
-        if all(ask.session is session for ask in self._asks.values()):
-            return
+    def _may_begin(self, exchange: Exchange) -> bool:
+        """Whether a question that came now, or soon, could still be told apart."""
+        if self._unclear:
+            return False
+        if self._asks and any(ask.session.id != exchange.owner for ask in self._asks.values()):
+            return False
+        if exchange.target not in self._askers:
+            return True
+        under_way = [*self._starting, *(self.replica.thing.open.values() if self.replica.thing is not None else ())]
+        return all(one.owner == exchange.owner or one.target not in self._askers for one in under_way)
+
+    async def _wait_for_turn(self, exchange: Exchange) -> None:
         try:
             async with asyncio.timeout(self._bounds.hold_seconds):
-                await self._quiet.wait()
+                while not self._may_begin(exchange):
+                    self._turn.clear()
+                    await self._turn.wait()
         except TimeoutError:
             raise TooMany(
                 f"server {self.replica.label!r} is asking another caller a question",
@@ -279,17 +361,21 @@ class LegacyPeer:
         ask.expiry.cancel()
         if ask.exchange is not None:
             ask.exchange.asks.discard(number)
-        if not self._asks:
-            self._quiet.set()
+        self._turn.set()
 
-    def _publish_log(self, pipe: Pipe, level: Any, line: bytes) -> None:
+    def _publish_of(self, pipe: Pipe, line: bytes, level: Any = None) -> None:
+        """What belongs to some call: to the only one, or to the only session that has any; else to nobody."""
+        owners = {exchange.owner for exchange in pipe.open.values()} or set(self.sessions)
+        if len(owners) != 1:
+            return
+        session = self.sessions.get(owners.pop())
+        if session is None or not session.wants(level):
+            return
+        outbox = session.outbox
         if len(pipe.open) == 1:
             (exchange,) = pipe.open.values()
-            session = self.sessions.get(exchange.owner)
-            if session is None or session.wants(level):
-                exchange.outbox.put(line)
-            return
-        self._publish([session for session in self.sessions.values() if session.wants(level)], line)
+            outbox = exchange.outbox
+        outbox.put(line)
 
     def _publish(self, sessions: Any, line: bytes) -> None:
         for session in sessions:
@@ -307,11 +393,12 @@ class LegacyPeer:
         pipe.post(jsonrpc.dumps({"jsonrpc": "2.0", "id": f"runner-{method}", "method": method, "params": params}))
 
 
-def unanswerable(request_id: Any, method: str) -> bytes:
+def unanswerable(request_id: Any, method: str, why: str = "") -> bytes:
     """The answer to a question that no client can be asked."""
     if method == "roots/list":
         return jsonrpc.result(request_id, {"roots": []})
-    return jsonrpc.error(request_id, jsonrpc.METHOD_NOT_FOUND, f"no caller of this server can answer {method}")
+    why = why or f"no caller of this server can answer {method}"
+    return jsonrpc.error(request_id, jsonrpc.METHOD_NOT_FOUND, why)
 
 
 def handshake_failed(name: str, response: Message) -> UpstreamDown:

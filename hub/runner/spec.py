@@ -66,6 +66,8 @@ class Bounds:
     """How long a question of the server may stay unanswered."""
     hold_seconds: float = 60
     """How long a new call waits while the server is asking another caller."""
+    unclear_seconds: float = 10
+    """How long a question waits until it is known whose it is: until all other callers' calls are over."""
     parallel_starts: int = 2
 
 

@@ -254,3 +254,71 @@ def listen(client: Client, request_id: Any) -> Any:
 def subscription(message: dict[str, Any]) -> Any:
     """The listen that a notification belongs to."""
     return message["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"]
+
+
+async def never_said(said: list[dict[str, Any]]) -> None:
+    """Returns when something was said: as long as it is not clear whose the question is, nobody gets it."""
+    while not said:
+        await anyio.sleep(0.01)
+
+
+async def test_a_question_that_could_be_two_callers_waits_until_it_is_clear_whose_it_is(client: Client) -> None:
+    await client.want("old", script("old"))
+    able: dict[str, Any] = {"elicitation": {}}
+    waiter, asker = await client.session("old", able), await client.session("old", able)
+    wait = {"id": "w", "method": "tools/call", "params": {"name": "wait"}}
+    said: list[dict[str, Any]] = []
+
+    async def ask() -> None:
+        async with asker.stream(ask_call(7)) as asking:
+            asked = events(asking)
+            said.append(await anext(asked))
+            await asker.post({"id": said[0]["id"], "result": {"action": "decline"}})
+            said.append(await anext(asked))
+
+    with anyio.fail_after(20):
+        async with waiter.stream(wait) as waiting:
+            waited = events(waiting)
+            assert (await anext(waited))["params"]["data"] == "waiting"
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask)
+                with anyio.move_on_after(0.5):
+                    await never_said(said)
+                await waiter.post({"method": "notifications/cancelled", "params": {"requestId": "w"}})
+                assert "error" in await anext(waited), "the older call was asked nothing"
+    assert said[0]["method"] == "elicitation/create"
+    assert said[1]["id"] == 7
+
+
+async def test_calls_of_what_is_known_to_ask_are_made_one_session_at_a_time(client: Client) -> None:
+    await client.want("old", script("old"))
+    said: dict[int, str] = {}
+
+    async def ask(number: int) -> None:
+        session = await client.session("old", {"elicitation": {}})
+        async with session.stream(ask_call(number)) as asking:
+            stream = events(asking)
+            question = await anext(stream)
+            await session.post({"id": question["id"], "result": {"action": "accept", "content": {"n": number}}})
+            said[number] = (await anext(stream))["result"]["content"][0]["text"]
+
+    with anyio.fail_after(20):
+        await ask(0)
+        async with anyio.create_task_group() as group:
+            for number in range(1, 9):
+                group.start_soon(ask, number)
+    assert {number: orjson.loads(text)["content"]["n"] for number, text in said.items()} == {n: n for n in range(9)}
+
+
+async def test_a_log_line_that_could_be_two_callers_is_shown_to_neither(client: Client) -> None:
+    await client.want("old", script("old"))
+    one, other = await client.session("old"), await client.session("old")
+    wait = {"id": "w", "method": "tools/call", "params": {"name": "wait"}}
+    with anyio.fail_after(20):
+        async with one.stream(wait) as waiting:
+            stream = events(waiting)
+            assert (await anext(stream))["params"]["data"] == "waiting"
+            logged = await other.call("log", 4)
+            assert logged.headers["content-type"] == "application/json", "nothing came before the answer"
+            await one.post({"method": "notifications/cancelled", "params": {"requestId": "w"}})
+            assert "error" in await anext(stream)
