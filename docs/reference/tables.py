@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from agents.manifest import Limits, Manifest, PlannedCall
 from hub.audit.events import EVENTS
+from hub.doctor import checks
 from hub.errors import HubError
 from hub.inference.usage import Usage
 from hub.policy import actions
@@ -71,6 +72,48 @@ def events_page() -> str:
         _table("event", "meaning", rows=rows),
         "`entrepot audit search` searches the records, `entrepot audit verify` checks their chain of hashes.",
     )
+
+
+def doctor_page() -> str:
+    """What the doctor knows by name."""
+    parts = [DOCTOR]
+    for group, about in DOCTOR_GROUPS.items():
+        parts.append(f"## {about}")
+        for check in checks.CHECKS:
+            if check.group == group:
+                advice = " It is an advice: it works, but will hurt somebody." if check.advice else ""
+                parts.append(f"### {check.code}\n\n{check.means} *{check.owner.capitalize()}*.{advice}\n\n{check.step}")
+    return _page("Doctor", *parts)
+
+
+DOCTOR = """`entrepot doctor SERVER` finds what is wrong with one server, by name: it goes the way of a call step by
+step and stops where the rest is only a consequence. Nothing is called, stored or changed; only the declared address
+gets the declared credentials.
+
+```sh
+entrepot doctor time
+entrepot doctor https://docs.example.com/mcp --header 'Authorization: Bearer …'
+entrepot doctor --stdio 'python -m my_server' --env API_KEY=…
+entrepot doctor docs --idle 90s --json
+```
+
+A URL or a command need not be registered. `--idle` is how long a stream is left silent: proxies commonly cut after a
+minute, which only a longer look can find. On the web it is the button *Examine* of a server's page, and for programs
+`POST /api/v1/servers/{name}/doctor` and, for a declaration, `POST /api/v1/doctor`; with `?stream=true` each step is a
+line of JSON as it ends. Exit code 0: nothing but advice was found; 1: a fault; 4: there is no such server.
+
+Each finding has a stable code, says what was seen, whose it is and what to do next; who must act is in *italics*."""
+
+DOCTOR_GROUPS = {
+    "declaration": "What was declared",
+    "connection": "The way there",
+    "answer": "What comes back",
+    "authorization": "Who may call",
+    "protocol": "How it speaks",
+    "definitions": "What it offers",
+    "streams": "What lasts",
+    "process": "What the hub starts",
+}
 
 
 def metrics_page() -> str:
@@ -226,6 +269,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "errors.md": errors_page,
     "manifest.md": manifest_page,
     "weights.md": weights_page,
+    "../doctor.md": doctor_page,
 }
 
 

@@ -102,6 +102,8 @@ async def _serve(endpoint: Endpoint, services: Services, request: Request) -> Re
     except Exception:
         log.exception("%s %s failed (%s)", endpoint.method, endpoint.name, trace)
         return problem(HubError("Something went wrong inside the hub.", hint=f"Look for {trace} in the logs."), trace)
+    if isinstance(result, Response):
+        return result
     headers = {"cache-control": "no-store"}
     if endpoint.status == 204:
         return Response(None, 204, headers)

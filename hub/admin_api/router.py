@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hub.admin_api import access, limits, models, operations, servers, shapes
+from hub.admin_api import access, examining, limits, models, operations, servers, shapes
 from hub.admin_api.endpoint import PREFIX, Asked, Endpoint
 from hub.admin_api.openapi import describe
 from hub.admin_api.problem import problem
@@ -28,6 +28,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *limits.ENDPOINTS,
     *models.ENDPOINTS,
     *operations.ENDPOINTS,
+    *examining.ENDPOINTS,
     Endpoint(
         "GET",
         "/openapi.json",

@@ -382,10 +382,20 @@ class Status(Shape):
 class Check(Shape):
     """One thing that `doctor` looked at."""
 
-    name: str
+    name: Annotated[str, Field(description="The step, or the code of what was found (docs/doctor.md).")]
     ok: bool
     detail: str
     hint: str
+    owner: Annotated[str, Field(description="Who must act on what was found.")] = ""
+
+
+class ExamineQuery(BaseModel):
+    """How a server is examined."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    idle: Annotated[float, Field(ge=0, le=300, description="Seconds to keep silent on its event stream.")] = 8.0
+    stream: Annotated[bool, Field(description="Whether each step is told as it ends, as lines of JSON.")] = False
 
 
 class Checks(Shape):

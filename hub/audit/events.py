@@ -82,6 +82,12 @@ class ServerRefresh(Event):
     name = "server:refresh"
 
 
+class ServerExamine(Event):
+    """A server, registered or only declared, was examined by the doctor. The detail names what was found."""
+
+    name = "server:examine"
+
+
 class CollectionChange(Event):
     """A collection was made, changed or removed. `target` is its name."""
 
@@ -202,6 +208,7 @@ EVENTS: tuple[type[Event], ...] = (
     ServerChange,
     ServerRemove,
     ServerRefresh,
+    ServerExamine,
     CollectionChange,
     LimitChange,
     ModelChange,

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import orjson
 
-from hub.catalog import fragments, lockfile, schemas
+from hub.catalog import fragments, lockfile, metaschema, schemas
 from hub.upstream.address import Address, Era, Facts, Kind, Survey, Wanted
 
 Look = Callable[[Address, Wanted], Awaitable[Survey]]
@@ -112,16 +112,24 @@ def _bounded(era: Era, said: Facts, problems: list[str]) -> Facts:
     capabilities: Mapping[str, Any] = said.capabilities
     info: Mapping[str, Any] = said.info
     instructions = said.instructions
-    if len(orjson.dumps(capabilities)) > LARGEST_FACTS:
+    if _size(capabilities) > LARGEST_FACTS:
         problems.append(f"{era} capabilities: larger than {LARGEST_FACTS} bytes; they were left out.")
         capabilities = {}
-    if len(orjson.dumps(info)) > LARGEST_FACTS:
+    if _size(info) > LARGEST_FACTS:
         problems.append(f"{era} server info: larger than {LARGEST_FACTS} bytes; only name and version were kept.")
         info = {key: str(info[key])[:200] for key in ("name", "version") if key in info}
     if len(instructions) > LARGEST_FACTS:
         problems.append(f"{era} instructions: longer than {LARGEST_FACTS} characters; they were cut.")
         instructions = instructions[:LARGEST_FACTS]
     return Facts(capabilities, info, instructions)
+
+
+def _size(value: Any) -> int:
+    """Bytes of a value; what is nested deeper than can be written counts as too large."""
+    try:
+        return len(orjson.dumps(value))
+    except orjson.JSONEncodeError:
+        return LARGEST_FACTS + 1
 
 
 class _Unfit(Exception):
@@ -176,8 +184,13 @@ def _check_tool(label: str, content: Mapping[str, Any]) -> None:
         raise _Unfit(f"{label}: has no inputSchema object.")
     if cast("dict[str, Any]", schema).get("type") != "object":
         raise _Unfit(f'{label}: the root of its inputSchema is not of type "object".')
-    if "outputSchema" in content and not isinstance(content["outputSchema"], dict | bool):
+    if said := metaschema.fault(cast("dict[str, Any]", schema)):
+        raise _Unfit(f"{label}: its inputSchema is no JSON Schema ({said}).")
+    output = content.get("outputSchema", True)
+    if not isinstance(output, dict | bool):
         raise _Unfit(f"{label}: its outputSchema is not a schema.")
+    if isinstance(output, dict) and (said := metaschema.fault(cast("dict[str, Any]", output))):
+        raise _Unfit(f"{label}: its outputSchema is no JSON Schema ({said}).")
     try:
         param_headers(content)
     except ValueError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -123,6 +123,23 @@ class Catalog:
         items = self._definitions(name)
         shown = rendering.exposed(name, items, self._names) if row.enabled else []
         return rendering.server(row, items) | {"exposed": shown}
+
+    def declared(self, name: str) -> tuple[ServerSpec | None, Address]:
+        """A server as it was declared, with its secrets (None: one of the hub's own), and where it is reached.
+
+        Raises `NotFound`, and `Conflict` or `InvalidParams` for a declaration that can no longer be read.
+        """
+        row = self._known(name)
+        if row.internal:
+            return None, self._address(row)
+        try:
+            return opened(row.declared, self._keyring), self._address(row)
+        except ValidationError as error:
+            raise Conflict("Its declaration does not fit this version", hint="Declare it anew.") from error
+
+    def reached(self, spec: ServerSpec) -> AbstractAsyncContextManager[Address]:
+        """Where a server that is not stored can be looked at; a child of it lives as long as the block."""
+        return self._reachable(spec)
 
     def definitions(self, name: str) -> list[dict[str, Any]]:
         """What a server offers, as it said it. Raises `NotFound`."""

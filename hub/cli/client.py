@@ -38,6 +38,7 @@ class Refused(HubError):
         super().__init__(
             str(problem.get("detail") or problem.get("title") or f"The hub answered {status}"),
             hint=str(problem.get("hint") or ""),
+            data={name: problem[name] for name in ("stderr", "retryAfter") if name in problem},
         )
         self.status = status
         self.code = str(problem.get("code") or "internal")
@@ -62,6 +63,20 @@ class AdminClient:
     def post_text(self, path: str, text: bytes, *, seconds: float = LONG_SECONDS, **query: Any) -> Any:
         """The answer to a POST of a file that is YAML or JSON."""
         return self._asked("POST", path, query, text, seconds, "application/yaml")
+
+    def lines(
+        self, path: str, body: Any, *, seconds: float = ANSWER_SECONDS, **query: Any
+    ) -> Generator[dict[str, Any]]:
+        """The answer to a POST that is told in lines of JSON, each as it comes. A line that is an error is raised."""
+        sent = None if body is None else json.dumps(body).encode()
+        with self._answer("POST", _target(path, query), sent, {"content-type": "application/json"}, seconds) as answer:
+            if answer.status >= 400:
+                raise Refused(_object(answer.read()), answer.status)
+            for line in answer:
+                told = _object(line)
+                if "error" in told:
+                    raise Refused(told["error"], int(told["error"].get("status", 500)))
+                yield told
 
     def put(self, path: str, body: Any) -> Any:
         """The answer to a PUT of JSON."""
@@ -116,8 +131,7 @@ class AdminClient:
         seconds: float = ANSWER_SECONDS,
         kind: str = "application/json",
     ) -> Any:
-        kept = {name: _worded(value) for name, value in query.items() if value not in (None, "", False)}
-        target = PREFIX + path + (f"?{urlencode(kept)}" if kept else "")
+        target = _target(path, query)
         sent = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         with self._answer(method, target, sent, {"content-type": kind}, seconds) as answer:
             content = answer.read()
@@ -172,6 +186,11 @@ class _Local(HTTPConnection):
 def segment(name: str) -> str:
     """A name as one segment of a path."""
     return quote(name, safe="")
+
+
+def _target(path: str, query: Mapping[str, Any]) -> str:
+    kept = {name: _worded(value) for name, value in query.items() if value not in (None, "", False)}
+    return PREFIX + path + (f"?{urlencode(kept)}" if kept else "")
 
 
 def _messages(answer: HTTPResponse) -> Generator[dict[str, Any]]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from hub.cli.client import LONG_SECONDS, AdminClient, segment
+from hub.cli.client import LONG_SECONDS, segment
 from hub.cli.command import Command, Group, Pair, hub, json_option
 from hub.cli.console import Console
 from hub.cli.show import counted, line, moment, print_fields, print_json, print_table
@@ -105,8 +104,8 @@ def add(
     Give one of: a URL, --package, --openapi, or --stdio with the command that speaks MCP on its standard streams.
     """
     body = _declared(name, rest, stdio, package, openapi) | _told(told)
-    client, began = hub(), datetime.now(UTC)
-    with Console().step(f"Look at {name}") as step, _explained(client, body, began, as_json):
+    client = hub()
+    with Console().step(f"Look at {name}") as step, _explained(body, as_json):
         server = client.post("/servers", body, seconds=LONG_SECONDS, dry_run=dry_run)
         step.note(f"{server['state']}, {_counted(server['counts'])}")
     _print(server, as_json)
@@ -168,16 +167,16 @@ def remove(name: str, release_names: bool, as_json: bool) -> None:
 
 
 @contextmanager
-def _explained(client: AdminClient, body: dict[str, Any], began: datetime, as_json: bool) -> Generator[None]:
-    """Where a child could not be used, what it wrote before it ended: most often that is the reason."""
+def _explained(body: dict[str, Any], as_json: bool) -> Generator[None]:
+    """Where a child could not be used, its last words: most often the reason. With --json they are `stderr`."""
     try:
         yield
     except HubError as error:
         if error.status < 500:
             raise
         if not as_json:
-            lines = client.get("/logs", source=f"child-{body['name']}", limit=LAST_WORDS)["lines"]
-            error.message += "".join(f"\n  | {line(entry['message'])}" for entry in lines if _since(entry, began))
+            said = [one for one in str(error.extra.get("stderr", "")).splitlines() if one.strip()][-LAST_WORDS:]
+            error.message += "".join(f"\n  | {line(one)}" for one in said)
         if hidden := _hidden_files(body):
             error.hint = f"The sandbox hides {hidden[0]} from it: --sandbox trusted shows the files of this machine."
         raise
@@ -189,13 +188,6 @@ def _hidden_files(body: dict[str, Any]) -> list[str]:
         return []
     arguments: list[str] = body.get("command", [])[1:]
     return [argument for argument in arguments if os.path.isfile(argument)]
-
-
-def _since(entry: dict[str, Any], began: datetime) -> bool:
-    try:
-        return datetime.fromisoformat(entry["at"]) >= began
-    except ValueError:
-        return False
 
 
 def _declared(

@@ -331,6 +331,21 @@ def _answer_of(upstream: Upstream, response: Response, identifier: bytes) -> Mes
     return message
 
 
+class ChildFailed(UpstreamDown):
+    """A child of ours ended before it served.
+
+    Callers get the message, the audit the reason, and only who registers or refreshes it is told its last words,
+    which the runner has redacted: they may hold paths and more that is nobody else's business.
+    """
+
+    last_words = ""
+
+    def explained(self) -> UpstreamDown:
+        """The same for an administrator: the true reason first, all last words beside it."""
+        hint = "Check its command and environment; `entrepot doctor` names the cause."
+        return UpstreamDown(self.reason, hint=hint, data={"stderr": self.last_words} if self.last_words else None)
+
+
 _RUNNERS = {error.code: error for error in (UpstreamDown, UpstreamTimeout, OutcomeUnknown)}
 
 
@@ -342,7 +357,14 @@ def _raise_runners(upstream: Upstream, status: int, message: Message) -> None:
     kind = _RUNNERS.get(str(said.get("code")))
     if kind is not None:
         text = str(told.get("message") or told.get("title") or "it failed")[:500]
-        fault = kind(f"Server {upstream.name!r}: {text}", hint=str(said.get("hint") or "")[:500])
+        named = text if text.startswith("server ") else f"Server {upstream.name!r}: {text}"
+        stderr = str(said.get("stderr") or "").strip()
+        if kind is UpstreamDown and stderr:
+            last = stderr.rpartition("\n")[2].strip()[:300]
+            fault = ChildFailed(named, hint="`entrepot doctor SERVER` names the cause.", reason=f"{named}: {last}")
+            fault.last_words = stderr
+        else:
+            fault = kind(named, hint=str(said.get("hint") or "")[:500])
         if status not in GATEWAY_FAULTS:
             upstream.met(fault)
         raise fault

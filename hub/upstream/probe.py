@@ -14,7 +14,7 @@ import orjson
 from hub.errors import HubError, OutcomeUnknown, UpstreamDown, UpstreamError, UpstreamTimeout
 from hub.upstream import jsonrpc
 from hub.upstream.address import Address, Era, Facts, Kind, Survey, Wanted
-from hub.upstream.connection import Channel, Upstream, answer
+from hub.upstream.connection import Channel, ChildFailed, Upstream, answer
 from hub.upstream.jsonrpc import Message
 from hub.upstream.legacy_http import VERSIONS, LegacySession
 from hub.upstream.legacy_sse import SseSession
@@ -51,6 +51,8 @@ async def survey(address: Address, wanted: Wanted, terms: Terms) -> Survey:
     )
     try:
         return await _survey(upstream, wanted)
+    except ChildFailed as error:
+        raise error.explained() from error
     except (jsonrpc.NotJson, KeyError) as error:
         raise UpstreamError(f"Server {upstream.name!r} answered with what is not of the protocol's form") from error
     finally:
@@ -104,6 +106,8 @@ async def _discover(upstream: Upstream) -> Facts | None:
         # A 1.x server mints a session for every request it does not understand, and keeps it.
         await LegacySession(upstream, leaked, VERSIONS[0], b"{}").close()
     if response.status >= 500:
+        if upstream.address.socket:
+            await answer(upstream, response, b"1", _ignore)  # raises what the runner says of its child
         response.close()
         raise UpstreamDown(f"The server answered HTTP {response.status}", hint="Look at the server's own log.")
     try:
@@ -170,6 +174,7 @@ async def _list(
     channel: Channel, method: str, member: str, meta: dict[str, Any] | None, problems: list[str]
 ) -> tuple[bytes, ...]:
     found: list[bytes] = []
+    seen: set[str] = set()
     params: dict[str, Any] = {} if meta is None else {"_meta": meta}
     for page in range(MOST_PAGES):
         identifier = b"%d" % (page + 2)
@@ -188,6 +193,12 @@ async def _list(
         cursor = jsonrpc.value(told["nextCursor"]) if "nextCursor" in told else None
         if cursor is None:
             return tuple(found)
+        if not isinstance(cursor, str):
+            raise UpstreamError(f"The server's {method} names a next page by something that is not text")
+        if cursor in seen:
+            problems.append(f"{method}: its pages lead in a circle, the first round was taken")
+            return tuple(found)
+        seen.add(cursor)
         if len(found) > MOST_DEFINITIONS:
             problems.append(f"{method}: more than {MOST_DEFINITIONS} entries, the rest is left out")
             return tuple(found[:MOST_DEFINITIONS])

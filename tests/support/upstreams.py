@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -165,8 +166,9 @@ Behaviour = Callable[[Exchange], Awaitable[None]]
 class RawServer:
     """HTTP/1.1 by hand on loopback: `behaviour` says what becomes of a request, and may be exchanged any time."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, behaviour: Behaviour, tls: ssl.SSLContext | None = None) -> None:
         self.behaviour = behaviour
+        self._tls = tls
         self.connections = 0
         self.seen: list[Exchange] = []
         self.left = asyncio.Event()
@@ -174,8 +176,9 @@ class RawServer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> RawServer:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/mcp"
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        where = "https://localhost" if self._tls else "http://127.0.0.1"
+        self.url = f"{where}:{self._server.sockets[0].getsockname()[1]}/mcp"
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -181,6 +181,17 @@ def test_a_bare_hub_says_that_it_has_no_agents(hub: Installation) -> None:
     assert hub.run("runs", "show", "run_none", code=4).stdout == ""
 
 
+def test_the_doctor_examines_what_is_not_registered(hub: Installation) -> None:
+    told = hub.run("doctor", "http://127.0.0.1:9/mcp", code=1)
+    assert "✗ tcp-refused" in told.stdout and "Whose: server" in told.stdout and "Next: Start the server" in told.stdout
+    rows = json.loads(hub.run("doctor", f"{hub.url}/livez", "--json", code=1).stdout)["checks"]
+    assert [row["name"] for row in rows if row.get("owner")] == ["wrong-path"]
+    rows = json.loads(hub.run("doctor", "--stdio", "false", "--json", code=1).stdout)["checks"]
+    assert [row["name"] for row in rows if row.get("owner")] == ["crash-at-start"]
+    assert "not both" in hub.run("doctor", "calculator", "--stdio", "true", code=2).stderr
+    assert "belongs to a URL" in hub.run("doctor", "calculator", "--header", "A: b", code=2).stderr
+
+
 def test_the_doctor_looks_at_the_hub_and_into_a_server(hub: Installation) -> None:
     checks = {check["name"]: check for check in json.loads(hub.run("doctor", "--json").stdout)["checks"]}
     assert {"database", "audit", "runner", "sandbox", "python"} <= set(checks)
@@ -216,5 +227,14 @@ def test_a_script_that_the_sandbox_hides_is_named_with_the_way_out(hub: Installa
 
 def test_a_command_that_ends_at_once_is_refused_with_its_last_words(hub: Installation) -> None:
     refused = hub.run("servers", "add", "mute", "--stdio", "/bin/sh", "-c", "echo no harbour here >&2; exit 3", code=1)
+    first = next(row for row in refused.stderr.splitlines() if row.startswith("Error:"))
+    assert first == "Error: server 'mute' ended at once (exit code 3): no harbour here"
     assert "| no harbour here" in refused.stderr
+    for era in ("auto", "legacy", "modern"):
+        command = ("--stdio", "/bin/sh", "-c", "echo no harbour here >&2; exit 3")
+        told = json.loads(
+            hub.run("servers", "add", "mute", "--era", era, "--json", *command, code=1).stderr.splitlines()[-1]
+        )["error"]
+        assert told["message"] == "server 'mute' ended at once (exit code 3): no harbour here"
+        assert (told["stderr"], told["owner"]) == ("no harbour here", "server")
     assert "mute" not in hub.run("servers", "list").stdout

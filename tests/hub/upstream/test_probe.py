@@ -40,6 +40,10 @@ LIES: dict[str, tuple[Wanted, dict[str, Any]]] = {
     "versions that are a number": ("modern", {"server/discover": DISCOVERED | {"supportedVersions": 5}}),
     "a discovery that is a list": ("modern", {"server/discover": []}),
     "tools that are a list": ("modern", {"server/discover": DISCOVERED, "tools/list": []}),
+    "a cursor that is an object": (
+        "modern",
+        {"server/discover": DISCOVERED, "tools/list": {"tools": [], "nextCursor": {"a": 1}}},
+    ),
     "tools that are an object": ("modern", {"server/discover": DISCOVERED, "tools/list": {"tools": {}}}),
 }
 
@@ -79,6 +83,15 @@ async def test_a_lie_over_the_old_transport_is_the_servers_error() -> None:
     async with RawServer(behave) as server, asyncio.timeout(5):
         with pytest.raises(UpstreamError):
             await survey(Address(server.url, transport="sse"), "legacy", TERMS)
+
+
+async def test_pages_that_lead_in_a_circle_are_read_once_and_told() -> None:
+    tool = {"name": "act", "inputSchema": {"type": "object"}}
+    results = {"server/discover": DISCOVERED, "tools/list": {"tools": [tool], "nextCursor": "again"}}
+    async with RawServer(answering(results)) as server, asyncio.timeout(5):
+        found = await survey(Address(server.url), "modern", TERMS)
+    assert len(found.definitions["modern", "tool"]) == 2
+    assert "circle" in found.problems[0]
 
 
 async def test_a_good_server_beside_them_is_seen() -> None:
