@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -21,7 +21,8 @@ import anyio.to_thread
 import httpx
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -32,6 +33,7 @@ from hub.audit.recorder import Audit
 from hub.audit.refusals import Refusals
 from hub.background import kept
 from hub.bundled import Bundled, InternalServer
+from hub.catalog.checks import Checks
 from hub.catalog.publisher import Snapshots
 from hub.catalog.runner_client import RunnerClient
 from hub.catalog.service import Catalog
@@ -51,6 +53,7 @@ from hub.gateway.endpoint import McpEndpoint
 from hub.gateway.finding import CallTool
 from hub.gateway.follows import Follows
 from hub.gateway.forward import Forwarder, taken_over
+from hub.gateway.heartbeats import Heartbeats
 from hub.gateway.legacy import LegacyFace
 from hub.gateway.listing import Listing
 from hub.gateway.modern import ModernFace
@@ -78,6 +81,7 @@ from hub.policy.admission import Admission
 from hub.settings import Settings
 from hub.telemetry.health import Health
 from hub.telemetry.metrics import Metrics
+from hub.upstream.connection import Vitals
 from hub.upstream.pool import Pool
 from hub.upstream.probe import survey
 from hub.upstream.terms import Deadlines, Terms
@@ -88,8 +92,14 @@ log = logging.getLogger(__name__)
 ANNOUNCE_SECONDS = 2.0
 """How long a change waits for another worker to serve it; one that does not answer is restarting."""
 
+VITALS_SECONDS = 1.0
+"""How long a person waits for what another worker has to say of a server."""
+
 TABLES_SECONDS = 60.0
 """How long the other workers wait for the first to bring the tables to this version."""
+
+LOOKS_AT_ONCE = 8
+"""Servers that are looked at side by side."""
 
 LOOKS_AT_ALL = 15
 """Every so many rounds all servers are looked at, also those that nobody calls."""
@@ -162,6 +172,7 @@ class Hub:
             self.keyring,
             self.audit,
             package_folder=settings.home / "packages",
+            terms=terms,
             announce=self._announce,
         )
         self.model_relay = Relay()
@@ -194,6 +205,15 @@ class Hub:
         self.changes = Changes(self.snapshots, self._refresh)
         self.follows = Follows(self.snapshots, self.pool)
         self.bridge = Bridge(self.pool, seals, self.changes, self.follows, self.worker)
+        self.checks = Checks(
+            self.snapshots,
+            self.pool,
+            self._terms,
+            state=self.catalog.state,
+            mark=self.catalog.mark,
+            look=self.catalog.look_again,
+            children=None if self.worker else self.runner.children,
+        )
         guardrails = Guardrails([Size(self.settings.max_result_bytes), ArgumentSchema()])
         relay = Attempts(self.bridge, self.pool)
         calls = Calls(self.admission, self.limits, guardrails, self.audit, relay, self.metrics)
@@ -203,9 +223,10 @@ class Hub:
         subscriptions = Subscriptions(self.snapshots, listing, self.admission, self.follows)
         tasks = Tasks(self.pool, seals, self.audit)
         self.legacy_sessions = LegacySessions(asyncio.get_running_loop().time, self.worker)
-        modern = ModernFace(self.snapshots, listing, calls, own, subscriptions, tasks, self.bridge.parks)
+        self.beats = Heartbeats(self.settings.keep_alive_seconds)
+        modern = ModernFace(self.snapshots, listing, calls, own, subscriptions, tasks, self.bridge.parks, self.beats)
         legacy = LegacyFace(
-            self.snapshots, listing, calls, own, self.legacy_sessions, self.pool, self.audit, self.changes
+            self.snapshots, listing, calls, own, self.legacy_sessions, self.pool, self.audit, self.changes, self.beats
         )
         self.forwarder = Forwarder(self.settings.run_dir, self.worker)
         mcp = McpEndpoint(modern, legacy, self.forwarder, self.settings.max_body_bytes)
@@ -214,7 +235,9 @@ class Hub:
         faces.rest = Starlette(routes=self._routes(context))
         self.app = Authentication(faces, self.keys, self.sessions, self.settings, self.metrics, self.audit)
         self.local = LocalAdministrator(faces)
-        reload = Starlette(routes=[Route("/reload", self._reloaded, methods=["POST"])])
+        reload = Starlette(
+            routes=[Route("/reload", self._reloaded, methods=["POST"]), Route("/vitals", self._told_vitals)]
+        )
         self.internal = _Faces(taken_over(mcp), reload)
 
     def _code_mode(self, calls: Calls, seals: Seals) -> Sequence[OwnTool]:
@@ -252,6 +275,7 @@ class Hub:
             runner=self.runner,
             announce=self._announce,
             limits=self.limits,
+            vitals=self._vitals,
         )
         routes: list[BaseRoute] = [*health.routes(), *router.build(services)]
         routes += openai_api.build(
@@ -287,6 +311,8 @@ class Hub:
                 ("snapshots", self._follow_snapshots),
                 ("last use of keys", self.keys.flush_forever),
                 ("total deadlines", self.pool.watch),
+                ("signs of life", self.beats.run),
+                ("health of servers", self.checks.run),
                 ("idle sessions", partial(self.legacy_sessions.sweep_forever, self.snapshots, self.bridge.sweep)),
             ]
             loops.append(("leases of calls", self.limits.leases.run))
@@ -353,15 +379,20 @@ class Hub:
             log.warning("server %s could not be looked at: %s", name, error.message)
 
     async def _revisit(self) -> None:
-        """Look again at servers that are not ready or fail their callers, so that recovery needs nobody."""
+        """Look again at servers that were never seen or are down, so that recovery needs nobody."""
         await self.bundled.settled.wait()
         for turn in itertools.count():
             await self.catalog.reconcile(self.bundled.children())
-            for row in self.catalog.list():
-                vitals = self.pool.vitals(row["name"])
-                unwell = row["state"] in ("down", "new") or (vitals is not None and vitals.reason)
-                if row["enabled"] and (unwell or turn % LOOKS_AT_ALL == LOOKS_AT_ALL - 1):
-                    await self._refresh(row["name"])
+            everyone = turn % LOOKS_AT_ALL == LOOKS_AT_ALL - 1
+            due = [row["name"] for row in self.catalog.list() if row["enabled"] and (everyone or _unwell(row))]
+            limit = asyncio.Semaphore(LOOKS_AT_ONCE)
+
+            async def look(name: str, limit: asyncio.Semaphore = limit) -> None:
+                async with limit:
+                    await self._refresh(name)
+
+            # Side by side: a server that hangs until its deadline keeps no other from being looked at.
+            await asyncio.gather(*(look(name) for name in due))
             await asyncio.sleep(REVISIT_SECONDS)
 
     async def _stay_current(self) -> None:
@@ -399,9 +430,28 @@ class Hub:
         ]
         await asyncio.gather(*(_reload(str(path)) for path in others))
 
+    async def _vitals(self, name: str) -> list[dict[str, Any]]:
+        """How a server does towards each live worker: what they met, and what checks met where they are made."""
+        others = [
+            path for path in self.settings.run_dir.glob("worker-*.sock") if path.name != f"worker-{self.worker}.sock"
+        ]
+        told = await asyncio.gather(*(_vitals_of(str(path), name) for path in others))
+        return sorted((one for one in (self._own_vitals(name), *told) if one), key=lambda one: one["worker"])
+
+    def _own_vitals(self, name: str) -> dict[str, Any]:
+        met = self.pool.vitals(name) or Vitals()
+        return {"worker": self.worker, **asdict(met), "check": self.checks.of(name)}
+
+    async def _told_vitals(self, request: Request) -> Response:
+        return JSONResponse(self._own_vitals(request.query_params.get("server", "")))
+
     async def _reloaded(self, _request: Any) -> Response:
         await self.reload()
         return Response(status_code=204)
+
+
+def _unwell(row: dict[str, Any]) -> bool:
+    return row["state"] in ("down", "new")
 
 
 def _terms(settings: Settings) -> Terms:
@@ -429,6 +479,15 @@ class _Faces:
             await self._mcp(scope, receive, send)
         else:
             await self.rest(scope, receive, send)
+
+
+async def _vitals_of(socket: str, name: str) -> dict[str, Any]:
+    try:
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=socket), timeout=VITALS_SECONDS) as client:
+            return (await client.get("http://worker/vitals", params={"server": name})).json()
+    except (httpx.HTTPError, ValueError):
+        # It is restarting, and knows nothing yet.
+        return {}
 
 
 async def _reload(socket: str) -> None:

@@ -60,6 +60,30 @@ class Exposed:
 
 
 @dataclass(frozen=True, slots=True)
+class Checked:
+    """What the hub's own checks of a server say."""
+
+    healthy: bool = True
+    reason: Text = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """How a server does towards one worker of the hub."""
+
+    worker: int = 0
+    breaker: Text = "closed"
+    reason: Text = ""
+    failures: int = 0
+    retry_after: float = 0.0
+    opened: int = 0
+    running: int = 0
+    queued: int = 0
+    refused: int = 0
+    check: Checked | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     """A registered server with its health."""
 
@@ -78,6 +102,9 @@ class Server:
     discovered: datetime | None = None
     changed: datetime | None = None
     exposed: Annotated[tuple[Exposed, ...], BeforeValidator(as_list)] = ()
+    deadlines: Annotated[dict[str, float], BeforeValidator(as_dict)] = field(default_factory=dict[str, float])
+    concurrency: Annotated[dict[str, float], BeforeValidator(as_dict)] = field(default_factory=dict[str, float])
+    vitals: Annotated[tuple[Vitals, ...], BeforeValidator(as_list)] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ async def add_server(services: Services, asked: Asked) -> Any:
 
 async def show_server(services: Services, asked: Asked) -> Any:
     """GET /servers/{name}."""
-    return services.catalog.show(asked.path["name"])
+    name = asked.path["name"]
+    return services.catalog.show(name) | {"vitals": await services.vitals(name)}
 
 
 async def remove_server(services: Services, asked: Asked) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from hub.audit.recorder import Audit
 from hub.catalog.runner_client import RunnerClient
@@ -16,6 +17,11 @@ from hub.inference.registry import Models
 from hub.limits.limits import Limits
 from hub.policy.admission import Admission
 from hub.settings import Settings
+
+
+async def _nothing_known(_name: str) -> list[dict[str, Any]]:
+    """Nobody calls servers here."""
+    return []
 
 
 async def _tell_nobody() -> None:
@@ -37,6 +43,8 @@ class Services:
     models: Models
     limits: Limits
     announce: Callable[[], Awaitable[None]] = _tell_nobody
+    vitals: Callable[[str], Awaitable[list[dict[str, Any]]]] = _nothing_known
+    """How a server does towards each worker."""
     clock: Clock = system_clock
     started: float = field(default_factory=system_clock)
     """When this process began to serve, in seconds since the epoch."""

@@ -27,6 +27,28 @@ class Exposed(Shape):
     exposed: str
 
 
+class Checked(Shape):
+    """What the hub's own checks of a server say."""
+
+    healthy: bool
+    reason: str
+
+
+class Vitals(Shape):
+    """How a server does towards one worker."""
+
+    worker: int
+    breaker: Literal["closed", "open", "half-open"]
+    reason: Annotated[str, Field(description="The last failure that callers met; empty after a success.")]
+    failures: Annotated[int, Field(description="In a row.")]
+    retry_after: Annotated[float, Field(description="Seconds until a call may try again.")]
+    opened: Annotated[int, Field(description="Times that the breaker opened since this worker started.")]
+    running: int
+    queued: int
+    refused: Annotated[int, Field(description="Calls that found no place since this worker started.")]
+    check: Checked | None = None
+
+
 class Server(Shape):
     """A registered server."""
 
@@ -50,7 +72,20 @@ class Server(Shape):
     secrets: Annotated[list[str], Field(description="Names of the sealed values; never the values.")]
     problems: Annotated[list[str], Field(description="Definitions that were left out, and why.")]
     changes: Annotated[list[str], Field(description="What the last change of its definitions was.")]
+    deadlines: Annotated[dict[str, float], Field(description="Seconds in force: connect, list, call, idle, total.")]
+    concurrency: Annotated[
+        dict[str, float], Field(description="In force, per worker: calls at once, places to wait in, seconds of wait.")
+    ]
+    health: Annotated[
+        dict[str, dict[str, float]],
+        Field(
+            description="In force: active (interval, timeout, passes, fails), passive (failures, pause, longest_pause)."
+        ),
+    ]
     exposed: list[Exposed] | None = None
+    vitals: Annotated[
+        list[Vitals] | None, Field(description="How it does now, one entry per worker; only where one server is shown.")
+    ] = None
 
 
 class Servers(Shape):

@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationError, model
 from hub.catalog.limits import LimitSpec
 from hub.catalog.snapshot import Mode
 from hub.catalog.strict import NAME, Name, Short, Strict, Text
+from hub.catalog.terms import ConcurrencySpec, DeadlinesSpec, HealthSpec
 from hub.errors import InvalidParams, TooLarge
 
 __all__ = ["NAME", "CollectionSpec", "Declaration", "LimitSpec", "Name", "ServerSpec", "Short", "Strict", "Text"]
@@ -91,6 +92,9 @@ class ServerSpec(Strict):
         description="Whether a call whose arguments do not fit its tool's inputSchema is answered here, as the tool's "
         "error. Turn it off for a server that takes what its own schemas forbid.",
     )
+    deadlines: DeadlinesSpec = Field(default_factory=DeadlinesSpec)
+    concurrency: ConcurrencySpec = Field(default_factory=ConcurrencySpec)
+    health: HealthSpec = Field(default_factory=HealthSpec)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

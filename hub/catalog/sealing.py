@@ -12,11 +12,17 @@ from hub.catalog.manifest import ServerSpec
 from hub.vault.keyring import Keyring
 
 _SECRET = ("env", "headers")
+TERMS = ("deadlines", "concurrency", "health")
+"""Groups of a declaration that say on what terms a server is called."""
 
 
 def sealed(spec: ServerSpec, keyring: Keyring) -> dict[str, Any]:
     """What goes into the database."""
     plain = spec.model_dump(mode="json", exclude=set(_SECRET), exclude_none=True)
+    for group in TERMS:
+        # Only where something is said: a declaration of a version before reads, and compares, as it did.
+        if not getattr(spec, group).model_fields_set:
+            del plain[group]
     for group in _SECRET:
         values = cast("Mapping[str, SecretStr]", getattr(spec, group))
         plain[group] = {
@@ -57,6 +63,8 @@ def difference(before: ServerSpec | None, after: ServerSpec) -> dict[str, Any]:
                     shown[f"{name}.{key}"] = {"from": "set" if key in old else "", "to": "set" if key in new else ""}
         elif name in _ADDRESSES:
             shown[name] = {"from": without_query(old), "to": without_query(new)}
+        elif name in TERMS:
+            shown[name] = {"from": old.model_dump(exclude_none=True), "to": new.model_dump(exclude_none=True)}
         else:
             shown[name] = {"from": old, "to": new}
     return shown

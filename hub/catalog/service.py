@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hub import net
 from hub.audit.recorder import Audit
 from hub.catalog import discovery, rendering, store
+from hub.catalog import terms as termed
 from hub.catalog.children import FETCH_SECONDS, TRIAL, Children, is_child
 from hub.catalog.discovery import Definition, Found, Look
 from hub.catalog.limits import Limit, LimitSpec
@@ -32,13 +33,14 @@ from hub.catalog.models import CollectionRow, LimitRow, ServerRow
 from hub.catalog.naming import Names
 from hub.catalog.publisher import ERAS, Curated, Offer, Publisher, Snapshots
 from hub.catalog.runner_client import RunnerClient
-from hub.catalog.sealing import difference, opened, sealed
+from hub.catalog.sealing import TERMS, difference, opened, sealed
 from hub.catalog.snapshot import Era, Mode, Server
 from hub.db.engine import Database
 from hub.errors import Conflict, HubError, InvalidParams, NotFound, UpstreamTimeout
 from hub.identity.principal import Principal
 from hub.ids import now
 from hub.upstream.address import Address, Survey, Wanted
+from hub.upstream.terms import Terms
 from hub.vault.keyring import Keyring
 
 log = logging.getLogger(__name__)
@@ -95,6 +97,7 @@ class Catalog:
         announce: Callable[[], Awaitable[None]] = _tell_nobody,
         check_url: Callable[[str], Awaitable[None]] = _typed_by_an_administrator,
         publisher: Publisher | None = None,
+        terms: Terms | None = None,
     ) -> None:
         """`check_url` raises for a URL that may not be reached; `announce` tells the other workers."""
         self._database = database
@@ -106,6 +109,7 @@ class Catalog:
         self._announce = announce
         self._check_url = check_url
         self._publisher = publisher or Publisher()
+        self._terms = terms or Terms()
         self._writing = anyio.Lock()
         self._loading = anyio.Lock()
         self._stored = store.Stored((), {}, {}, (), 0)
@@ -115,14 +119,18 @@ class Catalog:
 
     def list(self) -> list[dict[str, Any]]:
         """All servers, in the order of registration."""
-        return [rendering.server(row, self._definitions(row.name)) for row in self._stored.servers]
+        return [self._shown(row, self._definitions(row.name)) for row in self._stored.servers]
+
+    def state(self, name: str) -> str:
+        """How a server does, in one word; empty for one that is not there."""
+        return next((row.state for row in self._stored.servers if row.name == name), "")
 
     def show(self, name: str) -> dict[str, Any]:
         """One server with the names it is exposed under. Raises `NotFound`."""
         row = self._known(name)
         items = self._definitions(name)
         shown = rendering.exposed(name, items, self._names) if row.enabled else []
-        return rendering.server(row, items) | {"exposed": shown}
+        return self._shown(row, items) | {"exposed": shown}
 
     def declared(self, name: str) -> tuple[ServerSpec | None, Address]:
         """A server as it was declared, with its secrets (None: one of the hub's own), and where it is reached.
@@ -435,7 +443,7 @@ class Catalog:
             if url is not None:
                 await self._check_url(url)
         if not spec.is_child:
-            yield _http_address(spec)
+            yield self._on_terms(_http_address(spec), spec.model_dump(include=set(TERMS), exclude_none=True))
             return
         async with self._children.added(spec) if keep else self._children.tried(spec) as address:
             yield address
@@ -475,7 +483,7 @@ class Catalog:
         offers.append(self._offer(row, found.definitions))
         names = self._publisher.names(offers, self._stored.owned)
         shown = rendering.exposed(row.name, found.definitions, names)
-        return rendering.server(row, found.definitions) | {"exposed": shown}
+        return self._shown(row, found.definitions) | {"exposed": shown}
 
     def _planned(self, spec: ServerSpec) -> _Planned:
         present = next((row for row in self._stored.servers if row.name == spec.name), None)
@@ -540,6 +548,13 @@ class Catalog:
         return Offer(server, items)
 
     def _address(self, row: ServerRow) -> Address:
+        return self._on_terms(self._place(row), row.declared)
+
+    def _on_terms(self, address: Address, declared: Mapping[str, Any]) -> Address:
+        said = any(declared.get(group) for group in TERMS)
+        return replace(address, terms=termed.of(declared, self._terms)) if said else address
+
+    def _place(self, row: ServerRow) -> Address:
         transport = "sse" if row.facts.get("transport") == "sse" else "http"
         if row.internal:
             return Address(row.declared["url"], socket=row.declared.get("socket", ""), transport=transport)
@@ -551,6 +566,9 @@ class Catalog:
             # Listed without its credential rather than not at all: its own refusal will say what is missing.
             log.warning("the declaration of server %s could not be opened: %s", row.name, error)
             return Address(str(row.declared.get("url") or ""), transport=transport)
+
+    def _shown(self, row: ServerRow, items: Sequence[Definition]) -> dict[str, Any]:
+        return rendering.server(row, items) | termed.shown(termed.of(row.declared, self._terms))
 
     def _known(self, name: str) -> ServerRow:
         row = next((row for row in self._stored.servers if row.name == name), None)

@@ -18,6 +18,9 @@ from hub.errors import HubError
 MOST_EXPOSED = 40
 """Exposed names that are listed before the rest is only counted."""
 
+PASSIVE = frozenset({"failures", "pause", "longest_pause"})
+"""What `--health` says of calls; the rest is of checks."""
+
 LAST_WORDS = 8
 """Lines of a failed server's log that are shown with the failure."""
 
@@ -68,6 +71,24 @@ entrepot servers add files --env ROOT=/data --stdio python -m my_server --flag""
 @click.option("--read", multiple=True, metavar="FOLDER", help="Show this folder to its sandbox.")
 @click.option("--write", multiple=True, metavar="FOLDER", help="Show this folder to its sandbox, to write in.")
 @click.option("--chown", is_flag=True, help="Let --write folders change owner, with all in them (a hub of root's).")
+@click.option(
+    "--deadline",
+    multiple=True,
+    type=Pair("NAME=SECONDS", "="),
+    help="connect, list, call, idle or total; what is not given is as in the settings.",
+)
+@click.option(
+    "--concurrency",
+    multiple=True,
+    type=Pair("NAME=NUMBER", "="),
+    help="calls at once per worker, places in the queue, or seconds of wait in it.",
+)
+@click.option(
+    "--health",
+    multiple=True,
+    type=Pair("NAME=NUMBER", "="),
+    help="interval, timeout, passes, fails of checks; failures, pause, longest_pause of calls.",
+)
 @click.option("--title", default="", help="What people are shown.")
 @click.option("--description", default="", help="What it is for.")
 @click.option(
@@ -214,18 +235,55 @@ def _told(told: dict[str, Any]) -> dict[str, Any]:
         os.path.abspath(path): right for path in write
     }
     told["env"], told["headers"] = dict(told["env"]), dict(told.pop("header"))
+    told["deadlines"] = _numbers(told.pop("deadline"))
+    told["concurrency"] = _numbers(told["concurrency"])
+    health = _numbers(told["health"])
+    passive = {name: value for name, value in health.items() if name in PASSIVE}
+    active = {name: value for name, value in health.items() if name not in PASSIVE}
+    told["health"] = {name: group for name, group in (("active", active), ("passive", passive)) if group}
     exempt = {"check_arguments": False} if told.pop("unchecked") else {}
     return {name: value for name, value in told.items() if value} | exempt
+
+
+def _numbers(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+    try:
+        return {name: float(value) for name, value in pairs}
+    except ValueError as error:
+        raise click.UsageError(f"A number is wanted: {error}") from error
 
 
 def _counted(counts: dict[str, int]) -> str:
     return ", ".join(counted(count, kind) for kind, count in counts.items() if count) or "nothing"
 
 
+def _spelt(group: dict[str, float] | None, unit: str = "") -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:g}{unit}" for name, value in (group or {}).items())
+
+
+def _vital(one: dict[str, Any]) -> str:
+    """How it does towards one worker, in a line."""
+    told = [f"breaker {one['breaker']}"]
+    if one["breaker"] == "open" and one["retry_after"]:
+        told.append(f"next try in {one['retry_after']:.0f} s")
+    if one["failures"]:
+        told.append(f"{counted(one['failures'], 'failure')} in a row")
+    told.append(f"{counted(one['running'], 'call')} under way")
+    if one["queued"]:
+        told.append(f"{one['queued']} waiting")
+    if one["refused"]:
+        told.append(f"{one['refused']} refused")
+    check = one.get("check")
+    if check is not None:
+        told.append("checks pass" if check["healthy"] and not check["reason"] else f"checks: {line(check['reason'])}")
+    said = f"worker {one['worker']}: {', '.join(told)}"
+    return f"{said}\n  {line(one['reason'])}" if one["reason"] else said
+
+
 def _print(server: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(server)
         return
+    vitals: list[dict[str, Any]] = server.get("vitals") or []
     fields = ("name", "title", "description", "kind", "address", "state", "reason", "isolation", "sandbox")
     print_fields(
         [
@@ -234,6 +292,10 @@ def _print(server: dict[str, Any], as_json: bool) -> None:
             ("arguments", "checked" if server.get("check_arguments", True) else "not checked"),
             ("offers", _counted(server["counts"])),
             ("secrets", ", ".join(server.get("secrets", []))),
+            ("deadlines", _spelt(server.get("deadlines"), " s")),
+            ("concurrency", _spelt(server.get("concurrency"))),
+            *((f"{kind} health", _spelt(terms)) for kind, terms in server.get("health", {}).items()),
+            ("now", "\n".join(_vital(one) for one in vitals)),
             ("looked at", moment(server.get("discovered"))),
             ("problems", "\n".join(server.get("problems", []))),
         ]

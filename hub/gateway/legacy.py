@@ -22,6 +22,7 @@ from hub.catalog.watcher import Changes
 from hub.errors import BadRequest, HubError, InvalidParams, NotFound
 from hub.gateway.calls import VERBS, Call, Calls
 from hub.gateway.eras import LEGACY, Head, UnknownMethod
+from hub.gateway.heartbeats import Heartbeats
 from hub.gateway.listing import LISTS, Listing
 from hub.gateway.modes import in_capabilities
 from hub.gateway.own import OwnTools
@@ -35,9 +36,6 @@ from hub.upstream.jsonrpc import Fragments, Message
 from hub.upstream.legacy_http import VERSIONS
 from hub.upstream.pool import Pool
 from hub.upstream.sse import KEEP_ALIVE, frame
-
-KEEP_ALIVE_SECONDS = 15.0
-"""Between comments on a silent stream; proxies commonly cut one after 60 s."""
 
 FOLLOW_PAUSE = 2.0
 """Seconds before a server's stream that ended or broke is opened again."""
@@ -56,6 +54,7 @@ class LegacyFace:
         pool: Pool,
         audit: Audit,
         changes: Changes,
+        beats: Heartbeats,
     ) -> None:
         self._snapshots = snapshots
         self._listing = listing
@@ -65,6 +64,7 @@ class LegacyFace:
         self._pool = pool
         self._audit = audit
         self._changes = changes
+        self._beats = beats
 
     async def serve(
         self, principal: Principal, key: str, head: Head, message: Message, _receive: Receive, send: Send
@@ -91,13 +91,15 @@ class LegacyFace:
             await self._notified(session, message)
             await accepted(send, headers)
             return
-        reply = Reply(send, headers)
+        reply = self._beats.opened(Reply(send, headers))
         try:
             status, body = await self._answer(principal, key, head, session, message, message.id, reply.emit)
         except HubError as error:
             await reply.refuse(error.status if error.status in (403, 429) else 200, message.id, error)
-            return
-        await reply.finish(status, body)
+        else:
+            await reply.finish(status, body)
+        finally:
+            self._beats.closed(reply)
 
     async def stream(self, principal: Principal, key: str, head: Head, receive: Receive, send: Send) -> None:
         """The GET stream of a session: what belongs to no request."""
@@ -242,7 +244,7 @@ class LegacyFace:
     async def _write(self, session: Session, send: Send) -> None:
         while True:
             try:
-                async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                async with asyncio.timeout(self._beats.seconds):
                     message = frame(await session.waiting.get())
             except TimeoutError:
                 message = KEEP_ALIVE

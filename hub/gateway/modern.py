@@ -16,6 +16,7 @@ from hub.errors import HubError, InvalidParams
 from hub.gateway import eras
 from hub.gateway.calls import VERBS, Call, Calls
 from hub.gateway.eras import Head, Modern
+from hub.gateway.heartbeats import Heartbeats
 from hub.gateway.listing import LISTS, Listing
 from hub.gateway.modes import in_capabilities
 from hub.gateway.own import OwnTools
@@ -46,6 +47,7 @@ class ModernFace:
         subscriptions: Subscriptions,
         tasks: Tasks,
         parks: Parks,
+        beats: Heartbeats,
     ) -> None:
         self._snapshots = snapshots
         self._listing = listing
@@ -54,6 +56,7 @@ class ModernFace:
         self._subscriptions = subscriptions
         self._tasks = tasks
         self._parks = parks
+        self._beats = beats
 
     async def serve(
         self, principal: Principal, key: str, head: Head, message: Message, receive: Receive, send: Send
@@ -68,9 +71,11 @@ class ModernFace:
         except HubError as error:
             await respond(send, ladder_status(error), refusal(message.id, error))
             return
-        reply = Reply(send)
-        work = self._dispatch(principal, key, head, message, request, reply)
-        await unless_gone(work, receive)
+        reply = self._beats.opened(Reply(send))
+        try:
+            await unless_gone(self._dispatch(principal, key, head, message, request, reply), receive)
+        finally:
+            self._beats.closed(reply)
 
     async def _dispatch(
         self, principal: Principal, key: str, head: Head, message: Message, request: Modern, reply: Reply

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ from starlette.types import Receive, Send
 from hub.errors import BadRequest, HubError, TooLarge, TooMany
 from hub.upstream import jsonrpc
 from hub.upstream.jsonrpc import Message
-from hub.upstream.sse import frame
+from hub.upstream.sse import KEEP_ALIVE, frame
 
 JSON_TYPE = (b"content-type", b"application/json")
 NO_STORE = (b"cache-control", b"no-store")
@@ -104,20 +105,20 @@ def ladder_status(error: HubError) -> int:
 class Reply:
     """The answer to one POST: JSON, or an event stream once something had to be told before the result."""
 
-    __slots__ = ("_headers", "_send", "finished", "streaming")
+    __slots__ = ("_headers", "_send", "finished", "streaming", "told")
 
     def __init__(self, send: Send, headers: list[tuple[bytes, bytes]] | None = None) -> None:
         self._send = send
         self._headers = headers or []
         self.streaming = False
         self.finished = False
+        self.told = 0.0
+        """The loop's clock at the last sign of life."""
 
     async def emit(self, message: bytes) -> None:
         """Tell something before the result."""
-        if not self.streaming:
-            self.streaming = True
-            start = {"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, *self._headers]}
-            await self._send(start)
+        self.told = asyncio.get_running_loop().time()
+        await self._start()
         await self._send({"type": "http.response.body", "body": frame(message), "more_body": True})
 
     async def refuse(self, status: int, identifier: bytes, error: HubError) -> None:
@@ -125,6 +126,21 @@ class Reply:
         if isinstance(error, TooMany):
             self._headers = [*self._headers, (b"retry-after", b"%d" % max(1, math.ceil(error.retry_after)))]
         await self.finish(status, refusal(identifier, error))
+
+    async def beat(self, now: float) -> None:
+        """Show that the answer is still being made, in a comment that clients skip."""
+        if self.finished:
+            return
+        self.told = now
+        await self._start()
+        if not self.finished:
+            await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+
+    async def _start(self) -> None:
+        if self.streaming:
+            return
+        self.streaming = True
+        await self._send({"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, *self._headers]})
 
     async def finish(self, status: int, body: bytes) -> None:
         """The result, and the end."""

@@ -63,14 +63,18 @@ class Channel(Protocol):
 class Vitals:
     """How a server does towards one worker, as people are shown it."""
 
-    breaker: State
-    reason: str
-    failures: int
-    retry_after: float
-    opened: int
-    running: int
-    queued: int
-    refused: int
+    breaker: State = "closed"
+    reason: str = ""
+    """The last failure that callers met; empty after a success."""
+    failures: int = 0
+    """In a row."""
+    retry_after: float = 0.0
+    opened: int = 0
+    """Times that the breaker opened."""
+    running: int = 0
+    queued: int = 0
+    refused: int = 0
+    """Calls that found no place."""
 
 
 class Upstream:
@@ -90,6 +94,8 @@ class Upstream:
         self._clock = asyncio.get_running_loop().time
         self.breaker = Breaker(self._clock, terms.passive)
         self._has_worked = False
+        self.unreachable = False
+        """Whether the last failure was that no connection could be made."""
         self._headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in address.headers]
 
     async def send(
@@ -144,6 +150,7 @@ class Upstream:
     def met(self, error: UpstreamError) -> None:
         """An exchange came to this end; an answer that cannot be used is an answer all the same."""
         if isinstance(error, UpstreamDown | UpstreamTimeout | OutcomeUnknown):
+            self.unreachable = isinstance(error, UpstreamDown)
             self.breaker.failed(error.message)
         else:
             self.worked()

@@ -86,16 +86,20 @@ class Terms:
     active: ActiveHealth = field(default_factory=ActiveHealth)
     passive: PassiveHealth = field(default_factory=PassiveHealth)
     answer_bytes: int = 64 * 2**20
+    only_looks: bool = False
+    """For somebody who asks no calls: every exchange has the time of a list."""
 
     def looking(self, seconds: float | None = None) -> Self:
         """The same for somebody who only looks: everything is a list, and has to come within that deadline."""
         within = self.deadlines.list if seconds is None else seconds
         connect = min(self.deadlines.connect, within)
-        return replace(self, deadlines=Deadlines(connect, within, within, within, within))
+        return replace(self, deadlines=Deadlines(connect, within, within, within, within), only_looks=True)
 
     @property
     def call_bounds(self) -> Bounds:
         """The bounds of one exchange of a call."""
+        if self.only_looks:
+            return self.list_bounds
         told = self.deadlines
         return Bounds(told.connect, told.call, self.answer_bytes, told.idle, told.total)
 
