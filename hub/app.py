@@ -58,9 +58,11 @@ from hub.gateway.legacy import LegacyFace
 from hub.gateway.listing import Listing
 from hub.gateway.modern import ModernFace
 from hub.gateway.own import OwnTool, OwnTools
+from hub.gateway.own_tasks import OwnTasks
 from hub.gateway.seals import Seals
 from hub.gateway.sessions import Sessions as LegacySessions
 from hub.gateway.subscriptions import Subscriptions
+from hub.gateway.task_records import TaskRecords
 from hub.gateway.tasks import Tasks
 from hub.guardrails.chain import Guardrails
 from hub.guardrails.schema import ArgumentSchema
@@ -220,8 +222,15 @@ class Hub:
         tools = (CallTool(calls, self.audit), *self._code_mode(calls, seals))
         own = OwnTools(tools, calls, self.admission, self.limits, guardrails, self.audit, self.metrics)
         listing = Listing(self.admission, Refusals(self.audit, "access:refused"), own)
-        subscriptions = Subscriptions(self.snapshots, listing, self.admission, self.follows)
-        tasks = Tasks(self.pool, seals, self.audit)
+        self.tasks = OwnTasks(
+            TaskRecords(self.database),
+            seals,
+            self.worker,
+            after_seconds=self.settings.task_after_seconds,
+            ttl_seconds=self.settings.task_ttl_seconds,
+        )
+        tasks = Tasks(self.pool, seals, self.audit, self.tasks)
+        subscriptions = Subscriptions(self.snapshots, listing, self.admission, self.follows, tasks)
         self.legacy_sessions = LegacySessions(asyncio.get_running_loop().time, self.worker)
         self.beats = Heartbeats(self.settings.keep_alive_seconds)
         modern = ModernFace(self.snapshots, listing, calls, own, subscriptions, tasks, self.bridge.parks, self.beats)
@@ -310,6 +319,7 @@ class Hub:
             loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
                 ("snapshots", self._follow_snapshots),
                 ("last use of keys", self.keys.flush_forever),
+                ("tasks", self.tasks.run),
                 ("total deadlines", self.pool.watch),
                 ("signs of life", self.beats.run),
                 ("health of servers", self.checks.run),
@@ -356,6 +366,7 @@ class Hub:
 
     async def _close(self) -> None:
         await self.changes.close()
+        await self.tasks.close()
         await self.legacy_sessions.close()
         await self.follows.close()
         await self.bridge.close()

@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     keep_alive_seconds: float = Field(
         default=15, gt=0, description="Seconds of silence towards a client before it is sent a sign of life."
     )
+    task_after_seconds: float = Field(
+        default=5, gt=0, description="Seconds before a call becomes a task, for clients that know tasks."
+    )
+    task_ttl_seconds: int = Field(default=3600, ge=60, description="Seconds that an ended task's result is kept.")
     code_processes: int = Field(
         default=2, ge=1, le=64, description="Interpreters for programs of code mode, in each worker; none until needed."
     )

@@ -19,6 +19,7 @@ from hub.catalog.snapshot import KINDS, Era, Kind, Mode, Server, Snapshot, Targe
 from hub.errors import InvalidParams, NotFound
 from hub.gateway.modes import HOW_TO, Modes
 from hub.gateway.own import OwnTools
+from hub.gateway.own_tasks import TASKS
 from hub.identity.principal import Principal
 from hub.policy.admission import Admission
 from hub.upstream import jsonrpc
@@ -162,6 +163,9 @@ class Listing:
         if era == "legacy":
             merged.pop("tasks", None)
             merged.pop("extensions", None)
+        else:
+            # The hub makes tasks of calls that take long, whatever their servers know of them.
+            merged["extensions"] = jsonrpc.mapping(merged.get("extensions")) | {TASKS: {}}
         return merged
 
     def instructions(self, snapshot: Snapshot, view: View, era: Era, principal: Principal) -> str:

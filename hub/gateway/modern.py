@@ -14,7 +14,7 @@ from starlette.types import Receive, Send
 from hub.catalog.publisher import Snapshots
 from hub.errors import HubError, InvalidParams
 from hub.gateway import eras
-from hub.gateway.calls import VERBS, Call, Calls
+from hub.gateway.calls import VERBS, Call, Calls, Outcome
 from hub.gateway.eras import Head, Modern
 from hub.gateway.heartbeats import Heartbeats
 from hub.gateway.listing import LISTS, Listing
@@ -101,7 +101,7 @@ class ModernFace:
         asked = head.mode or in_capabilities(request.meta.get(META + "clientCapabilities"))
         view = self._listing.view(snapshot, key, principal, asked)
         method, identifier = message.method, message.id or b"null"
-        if method in VERBS or method in TASK_METHODS:
+        if method in VERBS or method in TASK_METHODS or method == LISTEN:
             if method in LEGACY_ONLY:
                 raise _unknown(method)
             call = Call(
@@ -117,13 +117,7 @@ class ModernFace:
                 trace=tracing.follow(_text(request.meta.get("traceparent"))).id,
                 param_headers=head.params,
             )
-            if method in TASK_METHODS:
-                outcome = await self._tasks.send(call, reply.emit)
-                return outcome.status, outcome.body
-            target = view.resolve("tool", request.name) if method == "tools/call" else None
-            if target is not None:
-                eras.check_param_headers(head, target.param_headers, request.params)
-            outcome = await (self._calls if view.mode == "all" else self._own).call(call, reply.emit)
+            outcome = await self._called(call, head, reply)
             return outcome.status, outcome.body
         if method in LISTS:
             cursor = jsonrpc.value(request.params["cursor"]) if "cursor" in request.params else None
@@ -131,15 +125,28 @@ class ModernFace:
             return 200, jsonrpc.result(identifier, page)
         if method == "server/discover":
             return 200, jsonrpc.result(identifier, self._listing.discover(snapshot, view, principal))
-        if method == "subscriptions/listen":
-            wanted = jsonrpc.value(request.params["notifications"]) if "notifications" in request.params else None
-            if not isinstance(wanted, dict):
-                raise InvalidParams("params.notifications must be an object")
-            await self._subscriptions.listen(principal, view, identifier, jsonrpc.mapping(wanted), reply.emit)  # pyright: ignore[reportUnknownArgumentType] - any JSON object
-            return 200, b""
         raise _unknown(method)
 
+    async def _called(self, call: Call, head: Head, reply: Reply) -> Outcome:
+        """What names a target or a task, or goes on until its caller leaves."""
+        if call.method == LISTEN:
+            wanted = jsonrpc.value(call.params["notifications"]) if "notifications" in call.params else None
+            if not isinstance(wanted, dict):
+                raise InvalidParams("params.notifications must be an object")
+            await self._subscriptions.listen(call, jsonrpc.mapping(wanted), reply.emit)  # pyright: ignore[reportUnknownArgumentType] - any JSON object
+            return Outcome(200, b"", "ok")
+        if call.method in TASK_METHODS:
+            return await self._tasks.send(call, reply.emit)
+        make = (self._calls if call.view.mode == "all" else self._own).call
+        if call.method != "tools/call":
+            return await make(call, reply.emit)
+        target = call.view.resolve("tool", call.name)
+        if target is not None:
+            eras.check_param_headers(head, target.param_headers, call.params)
+        return await self._tasks.own.call(call, target, make, reply.emit)
 
+
+LISTEN = "subscriptions/listen"
 LEGACY_ONLY = frozenset({"resources/subscribe", "resources/unsubscribe"})
 
 

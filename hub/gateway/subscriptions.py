@@ -17,9 +17,10 @@ from msgspec import Raw
 from hub.catalog.publisher import Snapshots, Subscription
 from hub.catalog.snapshot import Snapshot, View
 from hub.errors import InvalidParams
-from hub.gateway.calls import Emit, resource
+from hub.gateway.calls import Call, Emit, resource
 from hub.gateway.follows import UPDATED, Follows
 from hub.gateway.listing import Listing
+from hub.gateway.tasks import Tasks
 from hub.identity.principal import Principal
 from hub.policy.admission import Admission
 from hub.upstream import jsonrpc
@@ -38,17 +39,18 @@ LIST_CHANGED = {"tool": "tools", "prompt": "prompts", "resource": "resources", "
 class Subscriptions:
     """Serves listen streams."""
 
-    def __init__(self, snapshots: Snapshots, listing: Listing, admission: Admission, follows: Follows) -> None:
+    def __init__(
+        self, snapshots: Snapshots, listing: Listing, admission: Admission, follows: Follows, tasks: Tasks
+    ) -> None:
+        self._tasks = tasks
         self._snapshots = snapshots
         self._listing = listing
         self._admission = admission
         self._follows = follows
 
-    async def listen(
-        self, principal: Principal, view: View, identifier: bytes, wanted: dict[str, Any], emit: Emit
-    ) -> None:
+    async def listen(self, call: Call, wanted: dict[str, Any], emit: Emit) -> None:
         """Acknowledge what is honoured, then tell of changes until the caller's task is cancelled."""
-        snapshot = self._snapshots.current
+        snapshot, view, principal, identifier = call.snapshot, call.view, call.principal, call.identifier
         capabilities = self._listing.capabilities(snapshot, view, "modern", principal)
         honoured: dict[str, Any] = {
             flag: True
@@ -58,6 +60,9 @@ class Subscriptions:
         followed = self._followed(principal, snapshot, view, wanted)
         if followed:
             honoured["resourceSubscriptions"] = [uri for pairs in followed.values() for uri, _ in pairs]
+        tasks = self._tasks.followed(call, wanted.get("taskIds"))
+        if tasks:
+            honoured["taskIds"] = tasks
         subscription = self._snapshots.subscribe()
         updates = _Updates()
         begun = [
@@ -77,6 +82,8 @@ class Subscriptions:
                 group.create_task(self._list_changes(subscription, view.key, honoured, tag, emit))
                 if followed:
                     group.create_task(updates.write(tag, emit))
+                for task in tasks:
+                    group.create_task(self._tasks.tell(call, task, tag, emit))
         finally:
             for one in begun:
                 for end in one.ends:

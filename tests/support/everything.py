@@ -52,7 +52,10 @@ class _Server(Server[Any]):
 
 @dataclass
 class Everything:
-    """One such server. `started` and `cancelled` are set by the tool `wait`; `calls` counts what was really called."""
+    """One such server. `started` and `cancelled` are set by `wait`; `released` lets `*_later` go on.
+
+    `calls` counts what was really called.
+    """
 
     name: str = "everything"
     bus: InMemorySubscriptionBus = field(default_factory=InMemorySubscriptionBus)
@@ -61,6 +64,7 @@ class Everything:
     extra_prompt: bool = False
     started: anyio.Event = field(default_factory=anyio.Event)
     cancelled: anyio.Event = field(default_factory=anyio.Event)
+    released: anyio.Event = field(default_factory=anyio.Event)
     calls: list[str] = field(default_factory=list[str])
     metas: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 

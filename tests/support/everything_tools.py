@@ -285,6 +285,23 @@ async def wait(server: Everything, _ctx: Any, _params: Params) -> Answer:
     return text("Never.")
 
 
+@tool("ask_later")
+async def ask_later(server: Everything, ctx: Any, params: Params) -> Answer:
+    """Waits to be released, then asks who is there."""
+    await server.released.wait()
+    answers = await server.ask(ctx, params, {"who": form("Who?", {"name": {"type": "string"}})})
+    if isinstance(answers, types.InputRequiredResult):
+        return answers
+    return text(f"Hello, {(answers['who'].content or {})['name']}!")
+
+
+@tool("fail_later")
+async def fail_later(server: Everything, _ctx: Any, _params: Params) -> Answer:
+    """Waits to be released, then fails."""
+    await server.released.wait()
+    raise MCPError(code=-32050, message="It failed.")
+
+
 @tool("large", {"type": "object", "properties": {"bytes": {"type": "integer"}}})
 async def large(_server: Everything, _ctx: Any, params: Params) -> Answer:
     """Answers at length."""

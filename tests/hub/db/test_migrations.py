@@ -12,6 +12,7 @@ from sqlalchemy import text
 import agents.models
 import hub.audit.models
 import hub.catalog.models
+import hub.gateway.task_records
 import hub.identity.models
 import hub.inference.models
 from agents.db import HISTORY as AGENTS
@@ -22,7 +23,14 @@ from hub.db.migrate import HUB, History
 from hub.errors import Unavailable
 from hub.settings import Settings
 
-TABLES = (agents.models, hub.audit.models, hub.catalog.models, hub.identity.models, hub.inference.models)
+TABLES = (
+    agents.models,
+    hub.audit.models,
+    hub.catalog.models,
+    hub.gateway.task_records,
+    hub.identity.models,
+    hub.inference.models,
+)
 
 
 @pytest.mark.parametrize("history", [HUB, AGENTS], ids=lambda history: history.name)
