@@ -18,7 +18,7 @@ from hub.upstream.address import Address, Era, Facts, Kind, Survey, Wanted
 Look = Callable[[Address, Wanted], Awaitable[Survey]]
 """`hub.upstream.probe.survey` with its collaborators bound."""
 
-MOST_DEFINITIONS = 5_000
+MOST_DEFINITIONS = 10_000
 """Per server, era and kind."""
 LARGEST_DEFINITION = 2**20
 """Bytes."""
@@ -65,8 +65,9 @@ class Found:
     transport: str = "http"
 
 
-def read(survey: Survey) -> Found:
-    """Check every definition of a survey."""
+def read(survey: Survey, known: Iterable[Definition] = ()) -> Found:
+    """Check every definition of a survey. What is `known` word for word was checked before, and is not parsed again."""
+    checked: dict[tuple[Kind, bytes], Definition] = {(item.kind, item.body): item for item in known}
     definitions: list[Definition] = []
     problems = [problem[:LONGEST_PROBLEM] for problem in survey.problems[:MOST_PROBLEMS]]
     facts: dict[Era, Facts] = {era: _bounded(era, said, problems) for era, said in survey.facts.items()}
@@ -76,7 +77,12 @@ def read(survey: Survey) -> Found:
             problems.append(f"{era} {kind}s: only the first {MOST_DEFINITIONS} of {len(bodies)} were taken.")
         for position, body in enumerate(bodies[:MOST_DEFINITIONS]):
             try:
-                definition = _definition(era, kind, position, body)
+                line = fragments.on_one_line(body)
+                twin = checked.get((kind, line))
+                if twin is None:
+                    # What two eras say alike is checked and kept once.
+                    twin = checked[kind, line] = _definition(era, kind, position, body)
+                definition = Definition(era, kind, twin.name, position, twin.body, twin.digest)
                 if definition.name in seen:
                     raise _Unfit(f"{kind} {definition.name!r}: listed twice; the first was taken.")
             except _Unfit as unfit:

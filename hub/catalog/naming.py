@@ -44,6 +44,11 @@ class Names:
     callable: Mapping[tuple[Kind, str], Holder]
     claims: Mapping[tuple[Kind, str], Holder]
 
+    @property
+    def aliases(self) -> list[tuple[tuple[Kind, str], Holder]]:
+        """The callable names that are not listed: few, or none."""
+        return [(key, holder) for key, holder in self.callable.items() if self.listed[holder] != key[1]]
+
 
 def expose(
     holders: Iterable[Holder], owned: Mapping[tuple[Kind, str], Holder] | None = None, *, budget: int = BUDGET

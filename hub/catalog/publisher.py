@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
+import itertools
 import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self, cast
+from typing import Self
 
-import orjson
-
-from hub.catalog import fragments
-from hub.catalog.discovery import NAME_KEYS, Definition, param_headers
+from hub.catalog.discovery import Definition
 from hub.catalog.naming import BUDGET, Holder, Names, expose
-from hub.catalog.snapshot import EMPTY, KINDS, Era, Kind, Mode, Server, Snapshot, Target, View
+from hub.catalog.parts import ERAS, Compiled, compiled
+from hub.catalog.snapshot import EMPTY, Era, Kind, Mode, Part, Server, Snapshot, Target, View
 
-ERAS: tuple[Era, Era] = ("modern", "legacy")
+__all__ = ["ERAS", "Change", "Curated", "Offer", "Publisher", "Snapshots", "Subscription", "compared"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,54 +45,87 @@ class Change:
     kinds: frozenset[Kind]
 
 
-_Key = tuple[str, Era, Kind, str, str, bytes]
+_Name = tuple[Kind, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """Names, and what they were given to: the same holders get the same names."""
+
+    holders: tuple[tuple[Holder, ...], ...]
+    owned: Mapping[tuple[Kind, str], Holder]
+    names: Names
 
 
 @dataclass(slots=True)
 class Publisher:
-    """Builds snapshots, reusing the targets of the build before for every definition that did not change."""
+    """Builds snapshots, reusing of the build before whatever did not change. Runs in a thread, one build at a time."""
 
     budget: int = BUDGET
-    _known: dict[_Key, Target] = field(default_factory=dict[_Key, Target])
+    _holders: dict[str, tuple[tuple[Definition, ...], tuple[Holder, ...]]] = field(
+        default_factory=dict[str, tuple[tuple[Definition, ...], tuple[Holder, ...]]]
+    )
+    """By server: its definitions, and the holder of each."""
+    _named: _Named | None = None
+    _compiled: dict[str, Compiled] = field(default_factory=dict[str, Compiled])
+    _chosen: dict[tuple[str, ...], dict[str, tuple[Part, Part | None]]] = field(
+        default_factory=dict[tuple[str, ...], dict[str, tuple[Part, Part | None]]]
+    )
+    """By a collection's members and by server: a part, and what the collection takes of it."""
 
     def names(self, offers: Sequence[Offer], owned: Mapping[tuple[Kind, str], Holder]) -> Names:
         """The exposed name of everything offered; `names.claims` are to be stored before they are published."""
-        return expose(
-            (Holder(offer.server.name, item.kind, item.name) for offer in offers for item in offer.definitions),
-            owned,
-            budget=self.budget,
-        )
+        holders = tuple(self._holders_of(offer) for offer in offers)
+        known = self._named
+        if known is not None and known.owned is owned and known.holders == holders:
+            return known.names
+        names = expose(itertools.chain.from_iterable(holders), owned, budget=self.budget)
+        self._named = _Named(holders, owned, names)
+        return names
 
     def build(self, offers: Sequence[Offer], collections: Iterable[Curated], names: Names, revision: int) -> Snapshot:
         """All views at one revision. `offers` are in the order of registration, which is the order of the lists."""
-        used: dict[_Key, Target] = {}
-        shared: list[tuple[Era, Target]] = []
-        views: dict[str, View] = {}
-        for offer in offers:
-            own: list[tuple[Era, Target]] = []
-            for era, item in _per_client_era(offer):
-                holder = Holder(offer.server.name, item.kind, item.name)
-                shared.append((era, self._target(used, era, offer.server.name, item, names.listed[holder])))
-                own.append((era, self._target(used, era, offer.server.name, item, item.name)))
-            views[f"s/{offer.server.name}"] = _view(f"s/{offer.server.name}", own, (offer.server.name,))
-        every = tuple(offer.server.name for offer in offers)
-        views[""] = _with_aliases(_view("", shared, every), names)
+        built = {offer.server.name: self._compile(offer, names) for offer in offers}
+        self._compiled = built
+        self._holders = {name: known for name, known in self._holders.items() if name in built}
+        shared = tuple(one.shared for one in built.values())
+        aliases: list[tuple[_Name, _Name]] = [
+            (alias, (holder.kind, names.listed[holder])) for alias, holder in names.aliases
+        ]
+        views = {"": _view("", shared, tuple(built), aliases)}
+        for name, one in built.items():
+            views[f"s/{name}"] = View(f"s/{name}", (name,), one.own.listed, one.own.names, parts=(one.own,))
+        before, self._chosen = self._chosen, {}
         for collection in collections:
-            chosen: list[tuple[Era, Target]] = [
-                (era, target) for era, target in shared if is_member(target, collection.members)
-            ]
-            holders = {target.server for _, target in chosen}
+            known = before.get(collection.members, {})
+            taken = {part.server: _taken(part, collection.members, known.get(part.server)) for part in shared}
+            self._chosen[collection.members] = taken
+            parts = tuple(part for _, part in taken.values() if part is not None)
             key = f"c/{collection.name}"
-            bare = _view(key, chosen, tuple(name for name in every if name in holders))
-            views[key] = replace(_with_aliases(bare, names), mode=collection.mode, pinned=collection.pinned)
-        self._known = used
+            plain = _view(key, parts, tuple(part.server for part in parts), aliases)
+            views[key] = replace(plain, mode=collection.mode, pinned=collection.pinned)
         return Snapshot(revision, {offer.server.name: offer.server for offer in offers}, views)
 
-    def _target(self, used: dict[_Key, Target], era: Era, server: str, item: Definition, exposed: str) -> Target:
-        key = (server, era, item.kind, item.name, exposed, item.body)
-        target = used.get(key) or self._known.get(key) or _make(era, server, item, exposed)
-        used[key] = target
-        return target
+    def _holders_of(self, offer: Offer) -> tuple[Holder, ...]:
+        """The holder of each definition; the same object for as long as they are called the same."""
+        name = offer.server.name
+        definitions, holders = self._holders.get(name, (None, ()))
+        if definitions is offer.definitions:
+            return holders
+        once: dict[tuple[Kind, str], Holder] = {}
+        fresh = tuple(
+            once.setdefault((item.kind, item.name), Holder(name, item.kind, item.name)) for item in offer.definitions
+        )
+        holders = holders if holders == fresh else fresh
+        self._holders[name] = (offer.definitions, holders)
+        return holders
+
+    def _compile(self, offer: Offer, names: Names) -> Compiled:
+        exposed = tuple(map(names.listed.__getitem__, self._holders_of(offer)))
+        before = self._compiled.get(offer.server.name)
+        if before is not None and before.serves(offer.definitions, offer.server.eras, exposed):
+            return before
+        return compiled(offer.server, offer.definitions, exposed, before)
 
 
 class Subscription:
@@ -143,9 +175,12 @@ class Snapshots:
         self._subscriptions.add(subscription)
         return subscription
 
-    def swap(self, snapshot: Snapshot) -> Change:
-        """Put a snapshot in force and tell the subscribers what changed, if anything did."""
-        change = compared(self.current, snapshot)
+    def swap(self, snapshot: Snapshot, change: Change | None = None) -> Change:
+        """Put a snapshot in force and tell the subscribers what changed, if anything did.
+
+        `change` is what `compared` said, for those who had it say so elsewhere than on the event loop.
+        """
+        change = change or compared(self.current, snapshot)
         self.current = snapshot
         if change.servers or change.kinds:
             self.tell(change)
@@ -158,88 +193,39 @@ class Snapshots:
 
 
 def compared(old: Snapshot, new: Snapshot) -> Change:
-    """What differs between two snapshots."""
+    """What differs between two snapshots. A part that both share is not looked into."""
     servers: set[str] = {
         name for name in {*old.servers, *new.servers} if old.servers.get(name) != new.servers.get(name)
     }
     kinds: set[Kind] = set()
-    before, after = old.views[""].listed, new.views[""].listed
-    for era in ERAS:
-        for kind in KINDS:
-            was, now = before.get((era, kind), ()), after.get((era, kind), ())
-            if was == now:
-                continue
-            kinds.add(kind)
-            one = {(target.server, target.exposed): target.fragment for target in was}
-            other = {(target.server, target.exposed): target.fragment for target in now}
-            servers.update(key[0] for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+    before = {part.server: part for part in old.views[""].parts}
+    after = {part.server: part for part in new.views[""].parts}
+    for name in before.keys() | after.keys():
+        one, other = before.get(name, Part(name, {}, {})), after.get(name, Part(name, {}, {}))
+        if one is other:
+            continue
+        for place in one.listed.keys() | other.listed.keys():
+            was, now = one.listed.get(place, ()), other.listed.get(place, ())
+            if was != now:
+                kinds.add(place[1])
+                servers.add(name)
     return Change(frozenset(servers), frozenset(kinds))
 
 
-def _per_client_era(offer: Offer) -> list[tuple[Era, Definition]]:
-    """What a client of each era is listed: the server's own definitions of that era, else those of the other."""
-    return [(era, item) for era in ERAS for item in offer.definitions if item.era == offer.server.era_for(era)]
-
-
-def _make(era: Era, server: str, item: Definition, exposed: str) -> Target:
-    parsed = orjson.loads(item.body)
-    replace = {} if exposed == item.name else {NAME_KEYS[item.kind]: exposed}
-    headers = param_headers(parsed) if item.kind == "tool" else ()
-    reads, repeatable = _effects(parsed) if item.kind == "tool" else (True, True)
-    return Target(
-        server=server,
-        kind=item.kind,
-        name=item.name,
-        exposed=exposed,
-        fragment=fragments.rewritten(item.body, replace, _foreign_members(era, item, parsed)),
-        digest=item.digest,
-        param_headers=headers,
-        reads=reads,
-        repeatable=repeatable,
-    )
-
-
-def _effects(tool: Mapping[str, object]) -> tuple[bool, bool]:
-    """Whether a tool only reads, and whether it may be repeated, as its server annotates it; silence means neither."""
-    said = tool.get("annotations")
-    if not isinstance(said, dict):
-        return False, False
-    hints = cast("dict[str, object]", said)
-    reads = hints.get("readOnlyHint") is True
-    return reads, reads or hints.get("idempotentHint") is True
-
-
-def _foreign_members(era: Era, item: Definition, parsed: Mapping[str, object]) -> frozenset[str]:
-    """Members that a client of the other era must not see (2025-11-25 schema; experimental tasks of 2025-11-25)."""
-    if item.era == era or item.kind != "tool":
-        return frozenset()
-    if era == "modern":
-        return frozenset({"execution"} & parsed.keys())
-    schema = parsed.get("outputSchema")
-    described_as_object = isinstance(schema, dict) and orjson.dumps(schema.get("type")) == b'"object"'  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType] - any JSON
-    return frozenset() if described_as_object else frozenset({"outputSchema"} & parsed.keys())
-
-
-def _view(key: str, listed: Sequence[tuple[Era, Target]], servers: tuple[str, ...]) -> View:
+def _view(key: str, parts: tuple[Part, ...], servers: tuple[str, ...], aliases: Iterable[tuple[_Name, _Name]]) -> View:
+    """Parts joined, with the unlisted names that their targets once had."""
     lists: defaultdict[tuple[Era, Kind], list[Target]] = defaultdict(list)
-    names: dict[tuple[Kind, str], Target] = {}
-    for era, target in listed:
-        lists[era, target.kind].append(target)
-        # The modern definition wins: it is the one whose headers must be mirrored.
-        if era == "modern" or (target.kind, target.exposed) not in names:
-            names[target.kind, target.exposed] = target
-    return View(key, servers, {place: tuple(targets) for place, targets in lists.items()}, names)
-
-
-def _with_aliases(view: View, names: Names) -> View:
-    """The view with the unlisted names that its targets once had."""
-    by_holder = {(target.server, target.kind, target.name): target for target in view.names.values()}
-    callable_names = dict(view.names)
-    for key, holder in names.callable.items():
-        target = by_holder.get((holder.server, holder.kind, holder.name))
+    callable_names: dict[_Name, Target] = {}
+    for part in parts:
+        callable_names.update(part.names)
+        for place, targets in part.listed.items():
+            lists[place] += targets
+    for alias, listed in aliases:
+        target = callable_names.get(listed)
         if target is not None:
-            callable_names.setdefault(key, target)
-    return View(view.key, view.servers, view.listed, callable_names)
+            callable_names.setdefault(alias, target)
+    listed = {place: tuple(targets) for place, targets in lists.items()}
+    return View(key, servers, listed, callable_names, parts=parts)
 
 
 def is_member(target: Target, members: Iterable[str]) -> bool:
@@ -249,6 +235,28 @@ def is_member(target: Target, members: Iterable[str]) -> bool:
         if fnmatch.fnmatchcase(target.server, server) and (not name or _matches(target, name)):
             return True
     return False
+
+
+def _taken(part: Part, members: Sequence[str], known: tuple[Part, Part | None] | None) -> tuple[Part, Part | None]:
+    """A part, and what a collection takes of it: the whole, some, or nothing."""
+    if known is not None and known[0] is part:
+        return known
+    patterns = [name for server, _, name in (member.partition("/") for member in members) if _of(part.server, server)]
+    if not patterns:
+        return part, None
+    if "" in patterns:
+        return part, part
+    lists = {
+        place: tuple(target for target in targets if any(_matches(target, name) for name in patterns))
+        for place, targets in part.listed.items()
+    }
+    chosen = {id(target) for targets in lists.values() for target in targets}
+    names = {name: target for name, target in part.names.items() if id(target) in chosen}
+    return part, Part(part.server, lists, names) if chosen else None
+
+
+def _of(server: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(server, pattern)
 
 
 def _matches(target: Target, pattern: str) -> bool:

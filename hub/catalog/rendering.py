@@ -12,31 +12,30 @@ from hub.catalog.discovery import Definition, Found
 from hub.catalog.manifest import ServerSpec
 from hub.catalog.models import CollectionRow, ServerRow
 from hub.catalog.naming import Holder, Names
-from hub.catalog.snapshot import KINDS
+from hub.catalog.snapshot import Kind
 from hub.upstream.address import Facts
 
 LONGEST_TEXT = 500
 
 
-def server(row: ServerRow, definitions: Sequence[Definition]) -> dict[str, Any]:
-    """The `Server` of docs/architecture.md."""
+def server(row: ServerRow, counts: Mapping[Kind, int]) -> dict[str, Any]:
+    """The `Server` of docs/architecture.md; `counts` is what it offers of each kind."""
     declared = row.declared
     info = _info(row.facts)
+    spec = ServerSpec.model_construct(**_plain(declared))
     return {
         "name": row.name,
         "title": row.title or str(info.get("title") or info.get("name") or row.name),
         "description": row.description or str(info.get("description") or ""),
-        "kind": "internal" if row.internal else ServerSpec.model_construct(**_plain(declared)).kind,
-        "address": str(declared.get("url", ""))
-        if row.internal
-        else ServerSpec.model_construct(**_plain(declared)).address,
+        "kind": "internal" if row.internal else spec.kind,
+        "address": str(declared.get("url", "")) if row.internal else spec.address,
         "era": declared.get("era", "auto"),
         "eras": list(row.eras),
         "state": row.state,
         "reason": row.reason,
         "enabled": row.enabled,
         "internal": row.internal,
-        "counts": {kind: len({item.name for item in definitions if item.kind == kind}) for kind in KINDS},
+        "counts": dict(counts),
         "discovered": row.discovered.isoformat() if row.discovered else None,
         "changed": row.changed.isoformat(),
         "isolation": declared.get("isolation", "shared"),

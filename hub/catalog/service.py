@@ -31,10 +31,10 @@ from hub.catalog.limits import Limit, LimitSpec
 from hub.catalog.manifest import CollectionSpec, Declaration, ServerSpec
 from hub.catalog.models import CollectionRow, LimitRow, ServerRow
 from hub.catalog.naming import Names
-from hub.catalog.publisher import ERAS, Curated, Offer, Publisher, Snapshots
+from hub.catalog.publisher import ERAS, Change, Curated, Offer, Publisher, Snapshots, compared
 from hub.catalog.runner_client import RunnerClient
 from hub.catalog.sealing import TERMS, difference, opened, sealed
-from hub.catalog.snapshot import Era, Mode, Server
+from hub.catalog.snapshot import Era, Kind, Mode, Server, Snapshot
 from hub.db.engine import Database
 from hub.errors import Conflict, HubError, InvalidParams, NotFound, UpstreamTimeout
 from hub.identity.principal import Principal
@@ -81,6 +81,17 @@ class _Planned:
         return {"action": self.action, "kind": "server", "name": self.spec.name, "diff": dict(self.diff)}
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """All that a load brings, ready to be put in force."""
+
+    stored: store.Stored
+    names: Names
+    offers: Mapping[str, Offer]
+    snapshot: Snapshot
+    change: Change
+
+
 class Catalog:
     """What is declared and approved. One per worker; `load` first."""
 
@@ -112,14 +123,16 @@ class Catalog:
         self._terms = terms or Terms()
         self._writing = anyio.Lock()
         self._loading = anyio.Lock()
-        self._stored = store.Stored((), {}, {}, (), 0)
+        self._stored = store.NOTHING
         self._names = Names({}, {}, {})
+        self._offers: Mapping[str, Offer] = {}
+        self._rendered: dict[str, tuple[ServerRow, Mapping[str, Any]]] = {}
 
     # What is there
 
     def list(self) -> list[dict[str, Any]]:
         """All servers, in the order of registration."""
-        return [self._shown(row, self._definitions(row.name)) for row in self._stored.servers]
+        return [dict(self._render(row)) for row in self._stored.servers]
 
     def state(self, name: str) -> str:
         """How a server does, in one word; empty for one that is not there."""
@@ -130,7 +143,7 @@ class Catalog:
         row = self._known(name)
         items = self._definitions(name)
         shown = rendering.exposed(name, items, self._names) if row.enabled else []
-        return self._shown(row, items) | {"exposed": shown}
+        return {**self._render(row), "exposed": shown}
 
     def declared(self, name: str) -> tuple[ServerSpec | None, Address]:
         """A server as it was declared, with its secrets (None: one of the hub's own), and where it is reached.
@@ -175,23 +188,33 @@ class Catalog:
         Asks no server anything, so it takes well under a second with all of them down.
         """
         async with self._loading:
-            for _ in range(CLAIM_ATTEMPTS):
-                stored = await anyio.to_thread.run_sync(store.read, self._database)
-                offers = [
-                    self._offer(row, stored.definitions.get(row.name, ())) for row in stored.servers if row.enabled
-                ]
-                names = await anyio.to_thread.run_sync(self._publisher.names, offers, stored.owned)
-                if await anyio.to_thread.run_sync(store.claim, self._database, names.claims):
-                    break
-            else:
-                raise Conflict("Other workers keep claiming the same names.", hint="Try again.")
-            curated = [
-                Curated(row.name, tuple(row.members), cast("Mode", row.mode), tuple(row.pinned))
-                for row in stored.collections
-            ]
-            snapshot = await anyio.to_thread.run_sync(self._publisher.build, offers, curated, names, stored.revision)
-            self._stored, self._names = stored, names
-            self._snapshots.swap(replace(snapshot, limits=self._limits_of(stored.limits)))
+            # In one thread from end to end: what is left for the event loop is to put it in force.
+            read = await anyio.to_thread.run_sync(self._read)
+            self._stored, self._names, self._offers = read.stored, read.names, read.offers
+            self._rendered = {name: shown for name, shown in self._rendered.items() if name in read.stored.counts}
+            self._snapshots.swap(read.snapshot, read.change)
+
+    def _read(self) -> _Read:
+        """What is stored, as a snapshot. What did not change since the last time is neither read nor built again."""
+        stored = self._stored
+        for _ in range(CLAIM_ATTEMPTS):
+            read = store.read(self._database, stored)
+            offers = [self._offer(row, read.definitions[row.name]) for row in read.servers if row.enabled]
+            names = self._publisher.names(offers, read.owned)
+            claimed = store.claim(self._database, read, names.claims)
+            if claimed is not None:
+                break
+            # Another worker named something meanwhile: what was read of the rest still holds.
+            stored = read
+        else:
+            raise Conflict("Other workers keep claiming the same names.", hint="Try again.")
+        curated = [
+            Curated(row.name, tuple(row.members), cast("Mode", row.mode), tuple(row.pinned)) for row in read.collections
+        ]
+        snapshot = self._publisher.build(offers, curated, names, read.revision)
+        snapshot = replace(snapshot, limits=self._limits_of(read.limits))
+        change = compared(self._snapshots.current, snapshot)
+        return _Read(claimed, names, {offer.server.name: offer for offer in offers}, snapshot, change)
 
     async def add(self, principal: Principal, spec: ServerSpec, *, dry_run: bool = False) -> dict[str, Any]:
         """Probe a server, store it and what it offers, and show what callers will see. A dry run stores nothing.
@@ -424,13 +447,13 @@ class Catalog:
     async def _probed(self, spec: ServerSpec, present: ServerRow | None, address: Address) -> tuple[ServerRow, Found]:
         """Look at a server as declared; nothing is stored."""
         began = now()
-        found = await self._look_patiently(address, spec.era, child=spec.is_child)
+        before = self._definitions(spec.name) if present else ()
+        found = await self._look_patiently(address, spec.era, before, child=spec.is_child)
         row = _copied(present) if present else ServerRow(name=spec.name)
         row.title, row.description = spec.title, spec.description
         row.declared = sealed(spec, self._keyring)
         row.changed = now()
-        before = self._definitions(spec.name) if present else ()
-        changes = rendering.changes(before, found.definitions) if present else []
+        changes = await _compared(before, found) if present else ()
         seen = _observed(row, found, began, changes)
         row.state, row.reason, row.discovered = seen.state, seen.reason, seen.looked
         row.facts, row.eras = dict(seen.facts or {}), list(seen.eras or ())
@@ -448,15 +471,17 @@ class Catalog:
         async with self._children.added(spec) if keep else self._children.tried(spec) as address:
             yield address
 
-    async def _look_patiently(self, address: Address, wanted: Wanted, *, child: bool) -> Found:
+    async def _look_patiently(
+        self, address: Address, wanted: Wanted, known: tuple[Definition, ...], *, child: bool
+    ) -> Found:
         """A look at a server; a child gets more time than one answer may take, for it may still be fetching itself."""
         with anyio.move_on_after(FETCH_SECONDS):
             while child:
                 try:
-                    return await _read(await self._look(address, wanted))
+                    return await _checked(await self._look(address, wanted), known)
                 except UpstreamTimeout as error:
                     log.info("%s is still starting: %s", address.url, error.message)
-        return await _read(await self._look(address, wanted))
+        return await _checked(await self._look(address, wanted), known)
 
     async def _looked_at(self, row: ServerRow) -> tuple[store.Observed, Sequence[str]]:
         """What a new look at a registered server brings, and what changed in words."""
@@ -469,21 +494,23 @@ class Catalog:
                 else:
                     await self._check_url(spec.url or "")
             wanted = cast("Wanted", row.declared.get("era", "auto"))
-            found = await self._look_patiently(self._address(row), wanted, child=is_child(row.declared))
+            known = self._definitions(row.name)
+            found = await self._look_patiently(self._address(row), wanted, known, child=is_child(row.declared))
         except HubError as error:
             return store.Observed(row.name, row.declared, began, "down", error.message), ()
         except ValidationError:
             reason = "Its declaration does not fit this version: declare it anew."
             return store.Observed(row.name, row.declared, began, "down", reason), ()
-        said = rendering.changes(self._definitions(row.name), found.definitions)
+        said = await _compared(known, found)
         return _observed(row, found, began, said), said
 
     def _preview(self, row: ServerRow, found: Found) -> dict[str, Any]:
         offers = [self._offer(known, self._definitions(known.name)) for known in self._stored.servers]
         offers.append(self._offer(row, found.definitions))
-        names = self._publisher.names(offers, self._stored.owned)
+        # With a publisher of its own: the other's memory is that of the thread which loads.
+        names = Publisher(self._publisher.budget).names(offers, self._stored.owned)
         shown = rendering.exposed(row.name, found.definitions, names)
-        return self._shown(row, found.definitions) | {"exposed": shown}
+        return self._shown(row, store.counted(found.definitions)) | {"exposed": shown}
 
     def _planned(self, spec: ServerSpec) -> _Planned:
         present = next((row for row in self._stored.servers if row.name == spec.name), None)
@@ -532,6 +559,10 @@ class Catalog:
         return present if present == tuple(found) else tuple(found)
 
     def _offer(self, row: ServerRow, items: tuple[Definition, ...]) -> Offer:
+        """A server as it is published. One that is declared and described as before stays the object that it was."""
+        known, before = self._offers.get(row.name), self._rows().get(row.name)
+        if known is not None and before is not None and _alike(row, before):
+            return known if known.definitions is items else Offer(known.server, items)
         said: dict[Era, Mapping[str, Any]] = {era: row.facts[era] for era in ERAS if era in row.facts}
         address = self._address(row)
         server = Server(
@@ -546,6 +577,16 @@ class Catalog:
             check_arguments=bool(row.declared.get("check_arguments", True)),
         )
         return Offer(server, items)
+
+    def _render(self, row: ServerRow) -> Mapping[str, Any]:
+        """A server as it is shown, made once per row: `list` is asked for every few seconds, by ourselves as well."""
+        known = self._rendered.get(row.name)
+        if known is None or known[0] is not row:
+            known = self._rendered[row.name] = (row, self._shown(row, self._stored.counts[row.name]))
+        return known[1]
+
+    def _rows(self) -> dict[str, ServerRow]:
+        return {row.name: row for row in self._stored.servers}
 
     def _address(self, row: ServerRow) -> Address:
         return self._on_terms(self._place(row), row.declared)
@@ -567,8 +608,8 @@ class Catalog:
             log.warning("the declaration of server %s could not be opened: %s", row.name, error)
             return Address(str(row.declared.get("url") or ""), transport=transport)
 
-    def _shown(self, row: ServerRow, items: Sequence[Definition]) -> dict[str, Any]:
-        return rendering.server(row, items) | termed.shown(termed.of(row.declared, self._terms))
+    def _shown(self, row: ServerRow, counts: Mapping[Kind, int]) -> dict[str, Any]:
+        return rendering.server(row, counts) | termed.shown(termed.of(row.declared, self._terms))
 
     def _known(self, name: str) -> ServerRow:
         row = next((row for row in self._stored.servers if row.name == name), None)
@@ -586,9 +627,21 @@ class Catalog:
             raise Conflict(f"There is a server {name!r} already.", hint="Choose another name, or remove it first.")
 
 
-async def _read(survey: Survey) -> Found:
+async def _checked(survey: Survey, known: tuple[Definition, ...]) -> Found:
     """In a thread: checking thousands of definitions takes longer than calls may wait."""
-    return await anyio.to_thread.run_sync(discovery.read, survey)
+    return await anyio.to_thread.run_sync(discovery.read, survey, known)
+
+
+async def _compared(before: tuple[Definition, ...], found: Found) -> Sequence[str]:
+    """What a look found different, in words; in a thread where there is anything to say."""
+    if before == found.definitions:
+        return ()
+    return await anyio.to_thread.run_sync(rendering.changes, before, found.definitions)
+
+
+def _alike(row: ServerRow, before: ServerRow) -> bool:
+    """Whether two rows of a server publish the same: all that `Catalog._offer` reads of a row."""
+    return (row.declared, row.facts, row.internal) == (before.declared, before.facts, before.internal)
 
 
 def _http_address(spec: ServerSpec, transport: Any = "http") -> Address:

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from hub.catalog.limits import Limit
 from hub.upstream.address import KINDS, Address, Era, Kind
 
-__all__ = ["EMPTY", "KINDS", "MODES", "Address", "Era", "Kind", "Mode", "Server", "Snapshot", "Target", "View"]
+__all__ = ["EMPTY", "KINDS", "MODES", "Address", "Era", "Kind", "Mode", "Part", "Server", "Snapshot", "Target", "View"]
 
 Mode = Literal["all", "search", "code"]
 """How an endpoint shows its tools: every definition, tools that find and call the others, or one that runs code."""
@@ -68,6 +68,16 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One server's share of a view; the same object in every snapshot for as long as nothing in it changes."""
+
+    server: str
+    listed: Mapping[tuple[Era, Kind], tuple[Target, ...]]
+    names: Mapping[tuple[Kind, str], Target]
+    """The listed names."""
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """One endpoint's content: all that is behind `/mcp`, a collection or a single server, before admission."""
 
@@ -81,6 +91,9 @@ class View:
     """How its tools are shown to a client that does not ask for another way."""
     pinned: tuple[str, ...] = ()
     """Patterns of the tools that are listed in every mode."""
+    parts: tuple[Part, ...] = ()
+    """What `listed` is joined from: what is decided for a whole server need not look at each of its targets.
+    Empty where a view lists something else than its servers do."""
 
     def resolve(self, kind: Kind, name: str) -> Target | None:
         """The target behind a name, or None."""

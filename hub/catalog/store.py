@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any, Literal, cast
 
-from sqlalchemy import delete, insert
+from sqlalchemy import bindparam, delete, insert
 from sqlmodel import Session, col, select
 
 from hub.catalog.discovery import Definition, Found
 from hub.catalog.models import AliasRow, CollectionRow, DefinitionRow, LimitRow, ServerRow
 from hub.catalog.naming import Holder
-from hub.catalog.snapshot import Kind
+from hub.catalog.snapshot import KINDS, Kind
 from hub.db import revisions
 from hub.db.engine import Database
 from hub.errors import Conflict
 from hub.ids import now
 
 REVISION = "catalog-revision"
+
+NAMES_REVISION = "catalog-names-revision"
+"""Counts the claims and releases of names, of which there may be more than there are definitions."""
+
+ROWS_AT_ONCE = 500
+"""Rows fetched between two looks at what else there is to do; a thread of its own does it, beside the data path."""
+
+SERVERS_AT_ONCE = 50
+"""Servers whose definitions are asked for in one query; more than that are read in one go with all others."""
 
 DEFINITION = (
     DefinitionRow.era,
@@ -42,6 +51,13 @@ class Stored:
     collections: Sequence[CollectionRow]
     revision: int
     limits: Sequence[LimitRow] = ()
+    names_revision: int = -1
+    """The one at which `owned` was read."""
+    counts: Mapping[str, Mapping[Kind, int]] = field(default_factory=dict[str, Mapping[Kind, int]])
+    """How many there are of each kind, by server."""
+
+
+NOTHING = Stored((), {}, {}, (), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,36 +99,94 @@ class Edit:
     removed_limits: tuple[str, ...] = ()
 
 
-def read(database: Database) -> Stored:
-    """Everything, in a handful of queries."""
+def read(database: Database, known: Stored = NOTHING) -> Stored:
+    """Everything, in a handful of queries; what `known` has already and nobody changed since is not read again.
+
+    A server's `changed` is a new one whenever its definitions are written, so an equal one vouches for them.
+    """
     with database.session() as session:
         # First, so that rows of a later revision may be among these, but never rows of an earlier one.
         revision = revisions.read(session, REVISION)
+        names_revision = revisions.read(session, NAMES_REVISION)
+        owned = known.owned if names_revision == known.names_revision else _owned(session)
         servers = session.exec(select(ServerRow).order_by(col(ServerRow.created), col(ServerRow.name))).all()
-        columns = (DefinitionRow.server, *DEFINITION)
-        grouped: dict[str, list[Definition]] = {server.name: [] for server in servers}
-        order = (
-            col(DefinitionRow.server),
-            col(DefinitionRow.era),
-            col(DefinitionRow.kind),
-            col(DefinitionRow.position),
-        )
-        rows = cast("Iterable[tuple[Any, ...]]", session.connection().execute(_columns(columns).order_by(*order)))
-        for server, *rest in rows:
-            if server in grouped:
-                grouped[server].append(Definition(*rest))
-        aliases = session.exec(select(AliasRow)).all()
+        stamps = {row.name: row.changed for row in known.servers}
+        fresh = [row.name for row in servers if stamps.get(row.name) != row.changed]
+        read = _definitions(session, fresh, known)
         collections = session.exec(select(CollectionRow).order_by(col(CollectionRow.name))).all()
         limits = session.exec(select(LimitRow).order_by(col(LimitRow.name))).all()
-    owned = {_key(row): Holder(row.server, cast(Kind, row.kind), row.name) for row in aliases}
-    return Stored(
-        servers,
-        {name: tuple(definitions) for name, definitions in grouped.items()},
-        owned,
-        collections,
-        revision,
-        limits,
-    )
+    definitions = {row.name: read[row.name] if row.name in read else known.definitions[row.name] for row in servers}
+    counts = {
+        name: known.counts[name] if items is known.definitions.get(name) and name in known.counts else counted(items)
+        for name, items in definitions.items()
+    }
+    return Stored(servers, definitions, owned, collections, revision, limits, names_revision, counts)
+
+
+def _owned(session: Session) -> dict[tuple[Kind, str], Holder]:
+    columns = (AliasRow.kind, AliasRow.exposed, AliasRow.server, AliasRow.name)
+    found = session.connection().execute(_columns(columns))
+    return {
+        (_kind(kind), exposed): Holder(server, _kind(kind), name)
+        for rows in found.partitions(ROWS_AT_ONCE)
+        for kind, exposed, server, name in cast("Sequence[tuple[str, str, str, str]]", rows)
+    }
+
+
+def _definitions(session: Session, servers: Sequence[str], known: Stored) -> dict[str, tuple[Definition, ...]]:
+    """The definitions of these servers, each the object that is known already where it is the same."""
+    if not servers:
+        return {}
+    columns = (DefinitionRow.server, *DEFINITION)
+    order = (col(DefinitionRow.server), col(DefinitionRow.era), col(DefinitionRow.kind), col(DefinitionRow.position))
+    query = _columns(columns).order_by(*order)
+    if len(servers) <= SERVERS_AT_ONCE:
+        query = query.where(col(DefinitionRow.server).in_(servers))
+    grouped: dict[str, list[Definition]] = {name: [] for name in servers}
+    shelves = {name: _Shelf(known.definitions.get(name, ())) for name in servers}
+    found = session.connection().execute(query)
+    for rows in found.partitions(ROWS_AT_ONCE):
+        for server, *rest in cast("Sequence[tuple[Any, ...]]", rows):
+            if server in grouped:
+                grouped[server].append(shelves[server].kept(Definition(*rest)))
+    read = {name: tuple(items) for name, items in grouped.items()}
+    return {
+        name: known.definitions[name] if known.definitions.get(name) == items else items for name, items in read.items()
+    }
+
+
+class _Shelf:
+    """One server's definitions, each kept once; what two eras say alike is kept once as well."""
+
+    def __init__(self, known: Iterable[Definition]) -> None:
+        self._known = {(item.era, item.kind, item.name): item for item in known}
+        self._bodies = {item.body: item for item in self._known.values()}
+
+    def kept(self, read: Definition) -> Definition:
+        known = self._known.get((read.era, read.kind, read.name))
+        if known is not None and known == read:
+            return known
+        twin = self._bodies.setdefault(read.body, read)
+        kind = _kind(read.kind)
+        era = "modern" if read.era == "modern" else "legacy"
+        if (twin.kind, twin.name, twin.digest) == (kind, read.name, read.digest):
+            return Definition(era, kind, twin.name, read.position, twin.body, twin.digest)
+        return Definition(era, kind, read.name, read.position, read.body, read.digest)
+
+
+def counted(definitions: Iterable[Definition]) -> dict[Kind, int]:
+    """How many there are of each kind, whatever number of eras says it."""
+    names = {(item.kind, item.name) for item in definitions}
+    kinds = [kind for kind, _ in names]
+    return {kind: kinds.count(kind) for kind in KINDS}
+
+
+def _kind(text: str) -> Kind:
+    """The one object for a kind: rows bring a text of their own each."""
+    return _KINDS[text]
+
+
+_KINDS: Mapping[str, Kind] = {kind: kind for kind in KINDS}
 
 
 def revision(database: Database) -> int:
@@ -155,7 +229,11 @@ def write(database: Database, edit: Edit) -> bool:
                 session.delete(row)
             if edit.release_names:
                 session.connection().execute(delete(AliasRow).where(col(AliasRow.server) == name))
+                revisions.count_up(session, NAMES_REVISION)
         for row in edit.servers:
+            present = session.get(ServerRow, row.name)
+            if present is not None and row.changed <= present.changed:
+                row.changed = _later(present.changed)
             session.merge(row)
         session.flush()
         for server, found in edit.found.items():
@@ -177,19 +255,21 @@ def write(database: Database, edit: Edit) -> bool:
     return True
 
 
-def claim(database: Database, claims: Mapping[tuple[Kind, str], Holder]) -> bool:
-    """Store names as owned. False when another process was faster with one of them: read again and name anew."""
+def claim(database: Database, stored: Stored, claims: Mapping[tuple[Kind, str], Holder]) -> Stored | None:
+    """Store names as owned, and give what is stored with them. None when somebody else was there since: read again."""
     if not claims:
-        return True
+        return stored
     with database.session() as session:
-        for (kind, exposed), holder in claims.items():
-            row = session.get(AliasRow, (kind, exposed))
-            if row is None:
-                session.add(AliasRow(kind=kind, exposed=exposed, server=holder.server, name=holder.name))
-            elif (row.server, row.name) != (holder.server, holder.name):
-                session.rollback()
-                return False
-    return True
+        revisions.hold(session, NAMES_REVISION)
+        if revisions.read(session, NAMES_REVISION) != stored.names_revision:
+            return None
+        rows = [
+            {"kind": kind, "exposed": exposed, "server": holder.server, "name": holder.name}
+            for (kind, exposed), holder in claims.items()
+        ]
+        session.connection().execute(insert(AliasRow), rows)
+        names_revision = revisions.count_up(session, NAMES_REVISION)
+    return replace(stored, owned={**stored.owned, **claims}, names_revision=names_revision)
 
 
 def _observe(session: Session, observed: Observed) -> Literal["news", "same", "outdated"]:
@@ -204,42 +284,33 @@ def _observe(session: Session, observed: Observed) -> Literal["news", "same", "o
     if observed.facts is not None:
         row.facts, row.eras, row.discovered = dict(observed.facts), list(observed.eras or ()), observed.looked
     news = before != (row.state, row.reason, row.facts, row.eras)
-    if observed.definitions is not None and _differ(session, observed.server, observed.definitions):
-        row.changed = now()
-        _replace_definitions(session, observed.server, observed.definitions)
+    if observed.definitions is not None and _replace_definitions(session, observed.server, observed.definitions):
+        row.changed = _later(row.changed)
         news = True
     session.add(row)
     return "news" if news else "same"
 
 
-def _differ(session: Session, server: str, definitions: Iterable[Definition]) -> bool:
-    rows = session.connection().execute(_columns(DEFINITION).where(col(DefinitionRow.server) == server))
-    return {Definition(*row) for row in cast("Iterable[tuple[Any, ...]]", rows)} != set(definitions)
-
-
-def _replace_definitions(session: Session, server: str, definitions: Iterable[Definition]) -> None:
-    """Swap a server's definitions; one that did not change keeps its moments."""
-    mine = col(DefinitionRow.server) == server
-    columns = (
-        DefinitionRow.era,
-        DefinitionRow.kind,
-        DefinitionRow.name,
-        DefinitionRow.digest,
-        DefinitionRow.first_seen,
-        DefinitionRow.changed,
-    )
-    known: dict[tuple[Any, ...], tuple[str, datetime, datetime]] = {
-        (era, kind, name): (digest, first, changed)
-        for era, kind, name, digest, first, changed in cast(
-            "Iterable[tuple[Any, ...]]", session.connection().execute(_columns(columns).where(mine))
-        )
-    }
-    session.connection().execute(delete(DefinitionRow).where(mine))
+def _replace_definitions(session: Session, server: str, definitions: Iterable[Definition]) -> bool:
+    """Swap a server's definitions, writing only what differs. Whether anything did."""
+    columns = (*DEFINITION, DefinitionRow.first_seen, DefinitionRow.changed)
+    known: dict[tuple[str, str, str], tuple[Definition, datetime, datetime]] = {}
+    found = session.connection().execute(_columns(columns).where(col(DefinitionRow.server) == server))
+    for rows in found.partitions(ROWS_AT_ONCE):
+        for *of, first, changed in cast("Sequence[tuple[Any, ...]]", rows):
+            item = Definition(*of)
+            known[item.era, item.kind, item.name] = (item, first, changed)
     moment = now()
-    rows: list[dict[str, Any]] = []
+    written: list[dict[str, Any]] = []
+    gone = set(known)
     for item in definitions:
-        digest, first, changed = known.get((item.era, item.kind, item.name), ("", moment, moment))
-        rows.append(
+        key = (item.era, item.kind, item.name)
+        before, first, changed = known.get(key, (None, moment, moment))
+        if before == item:
+            gone.discard(key)
+            continue
+        same = before is not None and before.digest == item.digest
+        written.append(
             {
                 "server": server,
                 "era": item.era,
@@ -249,17 +320,33 @@ def _replace_definitions(session: Session, server: str, definitions: Iterable[De
                 "body": item.body,
                 "digest": item.digest,
                 "first_seen": first,
-                "changed": changed if digest == item.digest else moment,
+                "changed": changed if same else moment,
             }
         )
-    if rows:
-        session.connection().execute(insert(DefinitionRow), rows)
+    if gone:
+        session.connection().execute(_ONE_DEFINITION, [_bound(server, key) for key in gone])
+    if written:
+        session.connection().execute(insert(DefinitionRow), written)
+    return bool(gone or written)
+
+
+_ONE_DEFINITION = delete(DefinitionRow).where(
+    col(DefinitionRow.server) == bindparam("of_server"),
+    col(DefinitionRow.era) == bindparam("of_era"),
+    col(DefinitionRow.kind) == bindparam("of_kind"),
+    col(DefinitionRow.name) == bindparam("of_name"),
+)
+
+
+def _bound(server: str, key: tuple[str, str, str]) -> dict[str, str]:
+    return {"of_server": server, "of_era": key[0], "of_kind": key[1], "of_name": key[2]}
+
+
+def _later(moment: datetime) -> datetime:
+    """Now, and in any case after `moment`: a clock that is set back must not make a change look like none."""
+    return max(now(), moment + timedelta(microseconds=1))
 
 
 def _columns(columns: tuple[Any, ...]) -> Any:
     """A select of single columns: ten times cheaper than whole rows when there are thousands."""
     return cast("Any", select(*columns))
-
-
-def _key(row: AliasRow) -> tuple[Kind, str]:
-    return cast(Kind, row.kind), row.exposed

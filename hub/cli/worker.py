@@ -44,6 +44,7 @@ MIGRATE_SECONDS = 600
 def serve(settings: Settings, worker: int, descriptor: int | None) -> None:
     """Run one worker until told to stop. `descriptor` is a listening socket handed down by `up`."""
     configure(settings, f"hub-{worker}")
+    sys.setswitchinterval(SWITCH_SECONDS)
     # It would say three times that it started, once per socket; we say it once.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     listener = socket.socket(fileno=descriptor) if descriptor is not None else listen(settings.host, settings.port)

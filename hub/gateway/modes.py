@@ -93,7 +93,7 @@ def in_mode(view: View, mode: Mode, own: Collection[str]) -> View:
         if target is not None:
             renamed = _renamed(target)
             names.setdefault(("tool", renamed.exposed), renamed)
-    return replace(view, listed=listed, names=names, mode=mode)
+    return replace(view, listed=listed, names=names, mode=mode, parts=())
 
 
 def _renamed(target: Target) -> Target:
