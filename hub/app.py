@@ -109,6 +109,10 @@ LOOKS_AT_ALL = 15
 COORDINATOR_SECONDS = 3.0
 """How long a worker waits for the coordinator, which starts in a fifth of a second beside it."""
 
+TELL_AFTER_SECONDS = 0.3
+"""Where there are several workers: a client that is told of a change may ask any of them, so they are to have it first.
+Each follows within a tenth of that."""
+
 STALE_SECONDS = 2.0
 """Between looks at the stored revisions: the bound on how long a lost announcement can matter."""
 
@@ -163,7 +167,7 @@ class Hub:
         self.keys = ApiKeys(self.database)
         self.sessions = Sessions(self.database, settings.url)
         self.admission = Admission()
-        self.snapshots = Snapshots()
+        self.snapshots = Snapshots(TELL_AFTER_SECONDS if settings.workers > 1 else 0.0)
         self.runner = RunnerClient(settings.runner_socket)
         terms = _terms(settings)
         self.catalog = Catalog(
@@ -221,7 +225,7 @@ class Hub:
         calls = Calls(self.admission, self.limits, guardrails, self.audit, relay, self.metrics)
         tools = (CallTool(calls, self.audit), *self._code_mode(calls, seals))
         own = OwnTools(tools, calls, self.admission, self.limits, guardrails, self.audit, self.metrics)
-        listing = Listing(self.admission, Refusals(self.audit, "access:refused"), own)
+        listing = Listing(self.admission, Refusals(self.audit, "access:refused"), own, self.metrics)
         self.tasks = OwnTasks(
             TaskRecords(self.database),
             seals,

@@ -165,7 +165,9 @@ class Subscription:
 class Snapshots:
     """The snapshot in force. One per worker; only the catalog swaps it, on the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell_after: float = 0.0) -> None:
+        """`tell_after`: seconds until subscribers hear of a change, for others to serve it first."""
+        self._tell_after = tell_after
         self.current: Snapshot = EMPTY
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
 
@@ -182,7 +184,9 @@ class Snapshots:
         """
         change = change or compared(self.current, snapshot)
         self.current = snapshot
-        if change.servers or change.kinds:
+        if (change.servers or change.kinds) and self._tell_after:
+            asyncio.get_running_loop().call_later(self._tell_after, self.tell, change)
+        elif change.servers or change.kinds:
             self.tell(change)
         return change
 
@@ -245,7 +249,7 @@ def _taken(part: Part, members: Sequence[str], known: tuple[Part, Part | None] |
     if not patterns:
         return part, None
     if "" in patterns:
-        return part, part
+        return part, part if part.names else None
     lists = {
         place: tuple(target for target in targets if any(_matches(target, name) for name in patterns))
         for place, targets in part.listed.items()

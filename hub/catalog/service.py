@@ -126,6 +126,8 @@ class Catalog:
         self._stored = store.NOTHING
         self._names = Names({}, {}, {})
         self._offers: Mapping[str, Offer] = {}
+        self._rows: Mapping[str, ServerRow] = {}
+        """What those offers were made of."""
         self._rendered: dict[str, tuple[ServerRow, Mapping[str, Any]]] = {}
 
     # What is there
@@ -191,6 +193,7 @@ class Catalog:
             # In one thread from end to end: what is left for the event loop is to put it in force.
             read = await anyio.to_thread.run_sync(self._read)
             self._stored, self._names, self._offers = read.stored, read.names, read.offers
+            self._rows = {row.name: row for row in read.stored.servers}
             self._rendered = {name: shown for name, shown in self._rendered.items() if name in read.stored.counts}
             self._snapshots.swap(read.snapshot, read.change)
 
@@ -560,7 +563,7 @@ class Catalog:
 
     def _offer(self, row: ServerRow, items: tuple[Definition, ...]) -> Offer:
         """A server as it is published. One that is declared and described as before stays the object that it was."""
-        known, before = self._offers.get(row.name), self._rows().get(row.name)
+        known, before = self._offers.get(row.name), self._rows.get(row.name)
         if known is not None and before is not None and _alike(row, before):
             return known if known.definitions is items else Offer(known.server, items)
         said: dict[Era, Mapping[str, Any]] = {era: row.facts[era] for era in ERAS if era in row.facts}
@@ -584,9 +587,6 @@ class Catalog:
         if known is None or known[0] is not row:
             known = self._rendered[row.name] = (row, self._shown(row, self._stored.counts[row.name]))
         return known[1]
-
-    def _rows(self) -> dict[str, ServerRow]:
-        return {row.name: row for row in self._stored.servers}
 
     def _address(self, row: ServerRow) -> Address:
         return self._on_terms(self._place(row), row.declared)

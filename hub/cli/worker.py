@@ -37,6 +37,10 @@ KEEP_ALIVE_SECONDS = 75
 COLLECT_AFTER = (10_000, 20, 20)
 """Thresholds of the collector: a call leaves no cycles, so looking every 700 objects finds nothing."""
 
+SWITCH_SECONDS = 0.0005
+"""After which a thread at work gives way to the event loop. A snapshot of 10,000 tools is built beside the calls; at
+Python's 5 ms each of the few steps of a call would wait that long for its turn."""
+
 MIGRATE_SECONDS = 600
 """An audit index of a hundred million rows may need minutes for a new column."""
 

@@ -1,27 +1,31 @@
 """What a caller sees: capabilities and lists, joined from the snapshot's fragments and kept per set of scopes.
 
 Answers come from the snapshot with every server down. A page is built once per (endpoint, era, kind, scopes) and
-revision, then sent as bytes.
+revision, then sent as bytes; a list without any tool says why.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
 
 from hub import __version__
 from hub.audit.refusals import Refusals
-from hub.catalog.snapshot import KINDS, Era, Kind, Mode, Server, Snapshot, Target, View
+from hub.catalog.snapshot import KINDS, Era, Kind, Mode, Server, Snapshot, View
 from hub.errors import InvalidParams, NotFound
 from hub.gateway.modes import HOW_TO, Modes
 from hub.gateway.own import OwnTools
 from hub.gateway.own_tasks import TASKS
 from hub.identity.principal import Principal
 from hub.policy.admission import Admission
+from hub.policy.visible import Visible
+from hub.telemetry.metrics import Metrics
 from hub.upstream import jsonrpc
 from hub.upstream.modern_http import META
 from hub.upstream.modern_http import VERSION as MODERN_VERSION
@@ -32,10 +36,15 @@ PAGE = 1000
 TTL_MILLISECONDS = 5000
 """How long a client may keep a list unasked; with `subscriptions/listen` it hears of changes at once."""
 
-MOST_PAGES_KEPT = 512
+MOST_BYTES_KEPT = 32 * 2**20
+"""Of pages, kept for who asks again; putting one together takes a fraction of a millisecond."""
+
+MOST_GREETINGS_KEPT = 512
 
 LONGEST_INSTRUCTIONS = 8000
 """Characters of all servers' instructions together: they land in a model's context."""
+
+LONGEST_REASON = 300
 
 LISTS: Mapping[str, tuple[Kind, str]] = {
     "tools/list": ("tool", "tools"),
@@ -49,6 +58,17 @@ HUB_INFO = {"name": "entrepot", "title": "Entrepot", "version": __version__}
 WHAT_THERE_IS = "`entrepot servers list` shows what there is."
 
 
+REASON = "dev.entrepot/reason"
+"""In the `_meta` of a list without a single tool: why that is so, for whoever would look for the fault elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    body: bytes
+    empty: str
+    """Why there is no tool at all, as the metric says it."""
+
+
 class WithheldView(NotFound):
     """An endpoint that this caller may not know of: on the wire as one that is not there; in the audit, a denial."""
 
@@ -58,12 +78,16 @@ class WithheldView(NotFound):
 class Listing:
     """Lists and capabilities for one worker."""
 
-    def __init__(self, admission: Admission, refusals: Refusals, own: OwnTools) -> None:
+    def __init__(self, admission: Admission, refusals: Refusals, own: OwnTools, metrics: Metrics) -> None:
         self._refusals = refusals
         self._own = own
         self._modes = Modes(own.names)
         self._admission = admission
-        self._kept: dict[tuple[object, ...], bytes] = {}
+        self._metrics = metrics
+        self._visible = Visible(admission)
+        self._pages: dict[tuple[object, ...], _Page] = {}
+        self._bytes = 0
+        self._words: dict[tuple[object, ...], bytes] = {}
         self._of: Snapshot | None = None
 
     def view(self, snapshot: Snapshot, key: str, principal: Principal, asked: Mode | None = None) -> View:
@@ -83,48 +107,68 @@ class Listing:
 
     def servers(self, snapshot: Snapshot, view: View, principal: Principal) -> list[Server]:
         """The servers of an endpoint of which this principal may use anything."""
-        seen = {
-            target.server for targets in view.listed.values() for target in self._admission.visible(principal, targets)
-        }
-        return [
-            snapshot.servers[name]
-            for name in view.servers
-            if name in seen or self._admission.decide(principal, "tool:call", name).allow
-        ]
+        return list(self._visible.servers(snapshot, view, principal))
 
     def page(
         self, snapshot: Snapshot, view: View, era: Era, method: str, principal: Principal, cursor: object
     ) -> bytes:
         """One page of a list as a result object. Raises `InvalidParams` for a cursor that is not ours."""
         if snapshot is not self._of:
-            self._kept, self._of = {}, snapshot
-        start = 0 if cursor is None else _offset(cursor, snapshot.revision)
-        key = (view.key, view.mode, era, method, principal.scopes, start)
-        page = self._kept.get(key)
+            self._forget(snapshot)
+        start = 0 if cursor is None else _offset(cursor)
+        key = (view.key, view.mode, era, method, self._admission.rules(principal).calls, start)
+        # Taken out and put back, so that the first is the one that was not asked for the longest.
+        page = self._pages.pop(key, None)
         if page is None:
-            if len(self._kept) >= MOST_PAGES_KEPT:
-                self._kept.clear()
-            page = self._kept[key] = self._page(snapshot, view, era, method, principal, start)
-        return page
+            page = self._page(snapshot, view, era, method, principal, start)
+            self._bytes += len(page.body)
+            while self._bytes > MOST_BYTES_KEPT and self._pages:
+                self._bytes -= len(self._pages.pop(next(iter(self._pages))).body)
+        self._pages[key] = page
+        if page.empty:
+            self._metrics.empty(page.empty)
+        return page.body
 
-    def _page(self, snapshot: Snapshot, view: View, era: Era, method: str, principal: Principal, start: int) -> bytes:
+    def _page(self, snapshot: Snapshot, view: View, era: Era, method: str, principal: Principal, start: int) -> _Page:
         kind, member = LISTS[method]
-        targets: Sequence[Target] = self._admission.visible(principal, view.listed.get((era, kind), ()))
-        shown = [one.fragment for one in targets[start : start + PAGE]]
+        targets = self._visible.targets(snapshot, view, era, kind, principal)
+        shown = [one.fragment for one in targets.page(start, PAGE)]
         if view.mode != "all" and kind == "tool" and start == 0 and self._admission.calls(principal):
             shown = [*self._own.fragments(view.mode, era), *shown]
         parts = [b'"%b":[' % member.encode(), b",".join(shown), b"]"]
         if start + PAGE < len(targets):
             parts.append(b',"nextCursor":"%b"' % _cursor(start + PAGE, snapshot.revision))
+        meta: dict[str, object] = {META + "serverInfo": self._info(snapshot, view)} if era == "modern" else {}
+        empty = ""
+        if kind == "tool" and not shown and start == 0:
+            empty, meta[REASON] = why_empty(view, self.servers(snapshot, view, principal))
+        if meta:
+            parts.append(b',"_meta":%b' % orjson.dumps(meta))
         if era == "modern":
-            info = orjson.dumps({META + "serverInfo": self._info(snapshot, view)})
-            parts.append(
-                b',"resultType":"complete","ttlMs":%d,"cacheScope":"private","_meta":%b' % (TTL_MILLISECONDS, info)
-            )
-        return b"{" + b"".join(parts) + b"}"
+            parts.append(b',"resultType":"complete","ttlMs":%d,"cacheScope":"private"' % TTL_MILLISECONDS)
+        return _Page(b"{" + b"".join(parts) + b"}", empty)
+
+    def _forget(self, snapshot: Snapshot) -> None:
+        self._of, self._bytes = snapshot, 0
+        self._pages, self._words = {}, {}
+
+    def _said(self, snapshot: Snapshot, key: tuple[object, ...], say: Callable[[], bytes]) -> bytes:
+        """What a greeting says, put together once per endpoint and set of scopes."""
+        if snapshot is not self._of:
+            self._forget(snapshot)
+        said = self._words.get(key)
+        if said is None:
+            if len(self._words) >= MOST_GREETINGS_KEPT:
+                self._words.clear()
+            said = self._words[key] = say()
+        return said
 
     def discover(self, snapshot: Snapshot, view: View, principal: Principal) -> bytes:
         """The result of `server/discover`."""
+        key = (view.key, view.mode, MODERN_VERSION, self._admission.rules(principal).calls)
+        return self._said(snapshot, key, partial(self._discover, snapshot, view, principal))
+
+    def _discover(self, snapshot: Snapshot, view: View, principal: Principal) -> bytes:
         told: dict[str, Any] = {
             "resultType": "complete",
             "supportedVersions": [MODERN_VERSION],
@@ -138,6 +182,10 @@ class Listing:
 
     def initialize(self, snapshot: Snapshot, view: View, version: str, principal: Principal) -> bytes:
         """The result of `initialize`."""
+        key = (view.key, view.mode, version, self._admission.rules(principal).calls)
+        return self._said(snapshot, key, partial(self._initialize, snapshot, view, version, principal))
+
+    def _initialize(self, snapshot: Snapshot, view: View, version: str, principal: Principal) -> bytes:
         told: dict[str, Any] = {
             "protocolVersion": version,
             "capabilities": self.capabilities(snapshot, view, "legacy", principal),
@@ -185,6 +233,18 @@ class Listing:
         return server.info.get(server.era_for(era)) or HUB_INFO
 
 
+def why_empty(view: View, usable: Sequence[Server]) -> tuple[str, str]:
+    """Why an endpoint lists no tool to a caller who may use these of its servers: a word, and a sentence."""
+    if not view.servers:
+        return "no-servers", "No server is registered here yet."
+    if not usable:
+        return "no-grant", "This key allows nothing here. Ask an administrator for one with a scope `call`."
+    waiting = [one.name for one in usable if not one.eras]
+    if waiting:
+        return "not-reached", f"Not reached since they were registered: {', '.join(waiting)[:LONGEST_REASON]}."
+    return "nothing-offered", f"No tools are offered by {', '.join(one.name for one in usable)[:LONGEST_REASON]}."
+
+
 def _across(facts: Mapping[str, object]) -> dict[str, object]:
     """A server's capabilities for clients of an era that it does not speak: the bridge carries all but extensions."""
     return {name: value for name, value in facts.items() if name not in ("tasks", "extensions")}
@@ -205,13 +265,16 @@ def _cursor(offset: int, revision: int) -> bytes:
     return base64.urlsafe_b64encode(b"%d.%d" % (revision, offset))
 
 
-def _offset(cursor: object, revision: int) -> int:
-    """Where a page starts. After a change the old offset still holds roughly, which beats an error mid-list."""
+def _offset(cursor: object) -> int:
+    """Where a page starts. After a change the old offset still holds roughly, which beats an error mid-list.
+
+    Also one of a later revision: another worker may be a moment ahead of this one.
+    """
     try:
         if not isinstance(cursor, str) or len(cursor) > 100:
             raise ValueError
         told, _, offset = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True).partition(b".")
-        if int(told) > revision:
+        if int(told) < 0:
             raise ValueError
         return max(int(offset), 0)
     except (ValueError, binascii.Error) as error:

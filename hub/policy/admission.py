@@ -64,7 +64,7 @@ class Admission:
 
         `name` is the server's own name (`Target.name`), or the model's for `model:use`. An unknown action is refused.
         """
-        rules = self._rules(principal)
+        rules = self.rules(principal)
         family = FAMILY.get(action)
         if family == "call":
             if rules.all_calls:
@@ -86,7 +86,7 @@ class Admission:
 
     def visible(self, principal: Principal, targets: Sequence[Target]) -> Sequence[Target]:
         """Those of `targets` that the principal could call: the same object when that is all of them."""
-        rules = self._rules(principal)
+        rules = self.rules(principal)
         if rules.all_calls:
             return targets
         servers, names = rules.servers, rules.names
@@ -94,7 +94,7 @@ class Admission:
 
     def calls(self, principal: Principal) -> bool:
         """Whether the principal may call anything at all behind MCP: what the hub's own tools there ask for."""
-        rules = self._rules(principal)
+        rules = self.rules(principal)
         return rules.all_calls or bool(rules.servers or rules.names)
 
     def require(
@@ -121,7 +121,8 @@ class Admission:
             data={"scopes": scopes},
         )
 
-    def _rules(self, principal: Principal) -> Rules:
+    def rules(self, principal: Principal) -> Rules:
+        """What the principal's scopes come to; the same object for the same scopes, while it is in use."""
         rules = self._compiled.get(principal.scopes)
         if rules is None:
             if len(self._compiled) >= COMPILED_SETS:

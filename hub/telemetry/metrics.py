@@ -26,6 +26,9 @@ class Metrics:
         self.limited = Counter(
             "entrepot_calls_limited", "Calls refused by a limit, by limit.", ["limit"], registry=registry
         )
+        self.empty_lists = Counter(
+            "entrepot_empty_lists", "Tool lists answered without any tool, by reason.", ["reason"], registry=registry
+        )
         self.server_state = Gauge(
             "entrepot_server_state", "1 for the state that a server is in.", ["server", "state"], registry=registry
         )
@@ -53,6 +56,10 @@ class Metrics:
     def refuse(self, reason: str) -> None:
         """Count a request that was turned away (`host`, `origin`, `token`, `missing`, ...)."""
         self.refused.labels(reason).inc()
+
+    def empty(self, reason: str) -> None:
+        """Count a tool list without a tool (`no-servers`, `no-grant`, `not-reached`, `nothing-offered`)."""
+        self.empty_lists.labels(reason).inc()
 
     def state(self, server: str, state: str) -> None:
         """Say which of `STATES` a server is in."""

@@ -170,7 +170,8 @@ async def running_hub(home: Path, **more: Any) -> AsyncGenerator[RunningHub]:
     settings = Settings.model_validate({"home": home, "port": listener.getsockname()[1], "bare": True} | more)
     for folder in (settings.home, settings.run_dir, settings.logs_dir):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (settings.home / "entrepot.db").write_bytes(await anyio.to_thread.run_sync(_empty_database))
+    if not (settings.home / "entrepot.db").exists():
+        (settings.home / "entrepot.db").write_bytes(await anyio.to_thread.run_sync(_empty_database))
     hub = Hub(settings)
     # Servers outlive the hub that holds connections to them, so that nobody waits for anybody at the end.
     async with AsyncExitStack() as servers, AsyncExitStack() as stack:
