@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import random
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,6 +44,10 @@ class Load:
     needle: str = ""
     times: int = 1
     least: int = 0
+    tokens: tuple[str, ...] = ()
+    """Keys to use in turn, instead of `token`; modern only, where a call belongs to no session."""
+    follow: bool = False
+    """Ask for the page after the one that was answered, where there is one."""
 
 
 @dataclass(slots=True)
@@ -178,13 +183,27 @@ async def open_connection(load: Load) -> tuple[Connection, bytes]:
 async def call_on(load: Load, connection: Connection, start: bytes, tally: Tally, number: int) -> None:
     """Call after call until cancelled."""
     body = template(load)
+    heads = [head(replace(load, token=token)) for token in load.tokens] or [start]
+    # Each connection begins with another key, so that all of them are in use at any time.
+    turn = random.Random(number).randrange(len(heads))
+    cursor = b""
     while True:
         number += 1
         digits = b"%d" % number
         message = body.replace(MARK, digits)
+        if cursor:
+            message = message.replace(b'"params":{', b'"params":{"cursor":"%b",' % cursor, 1)
         began = perf_counter()
+        start = heads[turn % len(heads)]
         status, answer = await connection.exchange(start + b"%d\r\n\r\n" % len(message) + message)
         tally.count(began, fault_of(load, digits, status, answer))
+        cursor = _next_page(answer) if load.follow else b""
+        turn += not cursor
+
+
+def _next_page(answer: bytes) -> bytes:
+    _, found, rest = answer.rpartition(b'"nextCursor":"')
+    return rest.partition(b'"')[0] if found else b""
 
 
 async def run(load: Load) -> dict[str, Any]:
@@ -224,6 +243,7 @@ def summary(tally: Tally, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "p50": quantile(ordered, 0.5) * 1000,
         "p99": quantile(ordered, 0.99) * 1000,
+        "longest": ordered[-1] * 1000 if ordered else 0.0,
         "wrong": tally.wrong,
         "first_wrong": tally.first_wrong,
     }

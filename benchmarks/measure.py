@@ -43,6 +43,8 @@ class Window:
     cpu: float
     memory: float
     foreign: float
+    longest: float = 0.0
+    cores: float = 0.0
 
 
 Round = dict[str, Window]
@@ -79,7 +81,9 @@ def window(system: System, cpus: list[int], ours: Iterable[int]) -> Window:
     foreign = max(0.0, busy - known_use) / (told["seconds"] * len(cpus))
     cpu = charge * 1000 / told["calls"]
     rate = told["calls"] / told["seconds"]
-    return Window(told["calls"], rate, told["p50"], told["p99"], cpu, memory, foreign)
+    return Window(
+        told["calls"], rate, told["p50"], told["p99"], cpu, memory, foreign, told["longest"], charge / told["seconds"]
+    )
 
 
 def _reading(

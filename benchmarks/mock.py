@@ -1,6 +1,7 @@
 """A cheap MCP server in both eras, to stand behind what is measured: `/N/mcp` has N tools (`/N/ANYTHING/mcp` too).
 
-Tools: `echo` (text back), `big` (as many bytes as asked), `ticks` (progress events, then the answer), and fillers.
+Tools: `echo` (text back), `big` (as many bytes as asked), `length` (of the text), `ticks` (progress events, then the
+answer), and fillers. A POST to `/change` changes a description and tells everybody who listens.
 Run as a script it prints `{"port": N}` and serves HTTP; with `--stdio` it serves its standard streams.
 It imports nothing of ours: it is also started by path, as a stdio server of the hub.
 """
@@ -21,17 +22,35 @@ import orjson
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 META = "io.modelcontextprotocol/"
 INFO = {"name": "mock", "version": "1"}
-NAMED = ("echo", "big", "ticks")
+NAMED = ("echo", "big", "ticks", "length")
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 
 UNKNOWN = b'"error":{"code":-32601,"message":"Method not found"}}'
+STREAM = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
 JSON_TYPE = (b"content-type", b"application/json")
 SESSIONS = itertools.count(1)
 OPEN: set[bytes] = set()
 """Sessions that were opened and not ended, counted for whoever looks for leaks at `/sessions`."""
+
+
+class Changes:
+    """How often the last tool was changed, and who is to be told."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.listeners: set[asyncio.Queue[bool]] = set()
+
+    def another(self) -> None:
+        """Change it once more."""
+        self.count += 1
+        for listener in self.listeners:
+            listener.put_nowait(True)
+
+
+CHANGES = Changes()
 
 
 @functools.cache
@@ -54,20 +73,29 @@ def tools(count: int) -> list[dict[str, Any]]:
     return found
 
 
+def _changing(count: int) -> dict[str, Any]:
+    """The last tool, which says how often it was changed."""
+    last = tools(count)[-1]
+    if not CHANGES.count:
+        return last
+    return last | {"description": f"{last['description']} Changed {CHANGES.count} times."}
+
+
 def result_of(method: str, params: dict[str, Any], modern: bool, count: int) -> dict[str, Any] | None:
     """The result of a request; None for a method that is not known."""
     if method == "tools/call":
         arguments: dict[str, Any] = params.get("arguments") or {}
-        text = "x" * int(arguments["count"]) if params["name"] == "big" else str(arguments.get("text", ""))
+        text = _text(str(params["name"]), arguments)
         result: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": False}
     elif method == "tools/list":
-        result = {"tools": tools(count)}
+        result = {"tools": [*tools(count)[:-1], _changing(count)]}
         if modern:
             result |= {"ttlMs": 60_000, "cacheScope": "public"}
     elif method == "initialize":
-        return {"protocolVersion": LEGACY, "capabilities": {"tools": {}}, "serverInfo": INFO}
+        return {"protocolVersion": LEGACY, "capabilities": {"tools": {"listChanged": True}}, "serverInfo": INFO}
     elif method == "server/discover" and modern:
-        result = {"supportedVersions": [MODERN], "capabilities": {"tools": {}}, "ttlMs": 60_000, "cacheScope": "public"}
+        result = {"supportedVersions": [MODERN], "capabilities": {"tools": {"listChanged": True}}}
+        result |= {"ttlMs": 60_000, "cacheScope": "public"}
     elif method == "ping":
         return {}
     else:
@@ -75,6 +103,13 @@ def result_of(method: str, params: dict[str, Any], modern: bool, count: int) -> 
     if modern:
         result |= {"resultType": "complete", "_meta": {META + "serverInfo": INFO}}
     return result
+
+
+def _text(name: str, arguments: dict[str, Any]) -> str:
+    if name == "big":
+        return "x" * int(arguments["count"])
+    text = str(arguments.get("text", ""))
+    return str(len(text)) if name == "length" else text
 
 
 def answer(message: dict[str, Any], count: int) -> bytes:
@@ -111,7 +146,7 @@ def is_ticks(message: dict[str, Any]) -> bool:
 
 async def app(scope: Event, receive: Receive, send: Send) -> None:
     """The ASGI face."""
-    if scope["method"] != "POST":
+    if scope["method"] != "POST" or scope["path"] == "/change":
         await _other(scope, send)
         return
     body = b""
@@ -123,6 +158,9 @@ async def app(scope: Event, receive: Receive, send: Send) -> None:
     message = orjson.loads(body)
     if "id" not in message or "method" not in message:
         await _respond(send, 202, b"")
+        return
+    if message["method"] == "subscriptions/listen":
+        await _listen(receive, send, message)
         return
     count = int(scope["path"].split("/")[1])
     if is_ticks(message):
@@ -138,6 +176,10 @@ async def app(scope: Event, receive: Receive, send: Send) -> None:
 
 
 async def _other(scope: Event, send: Send) -> None:
+    if scope["path"] == "/change":
+        CHANGES.another()
+        await _respond(send, 200, b'{"listening":%d}' % len(CHANGES.listeners))
+        return
     if scope["path"] == "/sessions":
         await _respond(send, 200, b'{"open":%d}' % len(OPEN))
         return
@@ -153,13 +195,41 @@ async def _respond(send: Send, status: int, body: bytes, extra: list[tuple[bytes
 
 
 async def _stream(send: Send, message: dict[str, Any], count: int) -> None:
-    headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": 200, "headers": STREAM})
+    pause = float(message["params"]["arguments"].get("pause", 0))
     for event in progress(message):
         await send({"type": "http.response.body", "body": _frame(event), "more_body": True})
         # Each event is to leave by itself, as it does where work lies between them.
-        await asyncio.sleep(0)
+        await asyncio.sleep(pause)
     await send({"type": "http.response.body", "body": _frame(answer(message, count))})
+
+
+async def _listen(receive: Receive, send: Send, message: dict[str, Any]) -> None:
+    """Tell of changes until the caller leaves."""
+    await send({"type": "http.response.start", "status": 200, "headers": STREAM})
+    meta = {META + "subscriptionId": message["id"]}
+    changes: asyncio.Queue[bool] = asyncio.Queue()
+    left = asyncio.create_task(_gone(receive))
+    CHANGES.listeners.add(changes)
+    try:
+        for told in itertools.count():
+            method = "notifications/tools/list_changed" if told else "notifications/subscriptions/acknowledged"
+            params = {"_meta": meta} if told else {"_meta": meta, "notifications": {"toolsListChanged": True}}
+            event = orjson.dumps({"jsonrpc": "2.0", "method": method, "params": params})
+            await send({"type": "http.response.body", "body": _frame(event), "more_body": True})
+            change = asyncio.create_task(changes.get())
+            await asyncio.wait({change, left}, return_when=asyncio.FIRST_COMPLETED)
+            if left.done():
+                change.cancel()
+                return
+    finally:
+        CHANGES.listeners.discard(changes)
+        left.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _frame(event: bytes) -> bytes:

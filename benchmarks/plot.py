@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from benchmarks.cases import ERAS, SERVERS, TOOLS, World
 from benchmarks.report import Row
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 400, 70, 60, 40, 150
@@ -24,11 +25,11 @@ class Line:
 def drawings(rows: Sequence[Row]) -> dict[str, str]:
     """File names and their SVG; a drawing without points is left out."""
     load = [
-        Line(f"{system}, {era}", tuple((one[f"{system}_rate"], one[f"{system}_p50"]) for one in _echoes(rows, era)))
-        for era in ("legacy", "modern")
-        for system in ("hub", "floor", "direct")
+        Line(f"{system}, {era}", _latencies(_echoes(rows, era), system))
+        for era in ERAS
+        for system in ("hub", "nginx", "direct")
     ]
-    tools = [Line(f"hub, {era}", tuple(_by_tools(rows, era))) for era in ("legacy", "modern")]
+    tools = [Line(f"hub, {era}", tuple(_by_tools(rows, era))) for era in ERAS]
     found = {
         "latency.svg": chart("Median latency against load (1 to 64 connections)", "calls/s", "p50, ms", load),
         "tools.svg": chart("CPU per call against the number of tools", "tools behind the hub", "CPU, ms", tools),
@@ -40,12 +41,17 @@ def _echoes(rows: Sequence[Row], era: str) -> list[Row]:
     return [one for one in rows if one["name"] == "echo" and one["world"] == "one" and one["era"] == era]
 
 
+def _latencies(echoes: Sequence[Row], system: str) -> tuple[tuple[float, float], ...]:
+    return tuple((one[f"{system}_rate"], one[f"{system}_p50"]) for one in echoes if f"{system}_rate" in one)
+
+
 def _by_tools(rows: Sequence[Row], era: str) -> list[tuple[float, float]]:
-    tools = {"one": 6, "many": 2000}
+    worlds: tuple[World, ...] = ("one", "many", "wide")
     return [
-        (tools[one["world"]], one["hub_cpu"])
+        (SERVERS[world] * TOOLS[world], one["hub_cpu"])
+        for world in worlds
         for one in rows
-        if one["era"] == era and one["connections"] == 16 and one["name"].startswith("echo") and one["world"] in tools
+        if (one["world"], one["era"], one["connections"]) == (world, era, 16) and one["name"].startswith("echo")
     ]
 
 

@@ -11,11 +11,11 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import machine
+from benchmarks.report import findings_table
 from benchmarks.soak.scenario import Finding, Plan, Scenario
 from benchmarks.soak.scenarios import SCENARIOS
 
@@ -54,7 +54,7 @@ def _run(scenario: Scenario, plan: Plan, out: Path) -> bool:
     except Exception as error:  # noqa: BLE001 - the next scenario runs all the same
         traceback.print_exc()
         findings = [Finding("ran to its end", f"{type(error).__name__}: {error}"[:300], "no error", False)]
-    print(table(findings), flush=True)
+    print(findings_table(findings), flush=True)
     told = {
         "scenario": scenario.name,
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(began)),
@@ -66,13 +66,6 @@ def _run(scenario: Scenario, plan: Plan, out: Path) -> bool:
     with out.open("a") as file:
         file.write(json.dumps(told) + "\n")
     return all(one.kept for one in findings)
-
-
-def table(findings: Sequence[Finding]) -> str:
-    """The figures as Markdown."""
-    lines = ["| what | measured | bound | |", "| --- | --- | --- | --- |"]
-    lines += [f"| {one.what} | {one.figure} | {one.bound} | {'ok' if one.kept else '**broken**'} |" for one in findings]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import machine, measure, plot, report
-from benchmarks.cases import TOOLS, Case, cases
+from benchmarks import __main__ as bench
+from benchmarks import machine, measure, nginx, plot, report
+from benchmarks.cases import BOUNDS, TOOLS, Case, cases
 from benchmarks.load import MARK, Load, fault_of
 from benchmarks.measure import System, Window, WrongAnswers
+from benchmarks.probes import PROBES
+from benchmarks.soak.scenario import Finding
 
-SHORT = 0.1
+SHORT = 0.5
 CASES = {one.key: one for one in cases((2,), quick=True)}
 
 
@@ -25,40 +28,42 @@ def mock() -> Generator[machine.Helper]:
 
 
 @pytest.fixture(scope="module")
-def floor(mock: machine.Helper, tmp_path_factory: pytest.TempPathFactory) -> Generator[machine.Helper]:
-    database = tmp_path_factory.mktemp("floor") / "audit.db"
-    allowed = ["--allow", "echo", "--allow", "big", "--allow", "ticks"]
-    url = f"http://127.0.0.1:{mock.port}/1000/mcp"
-    with machine.helper("floor", url, "--token", "secret", "--database", str(database), *allowed) as helper:
+def proxy(mock: machine.Helper) -> Generator[machine.Helper]:
+    with nginx.before(f"http://127.0.0.1:{mock.port}/1000/mcp") as helper:
+        if helper is None:
+            pytest.skip(nginx.MISSING)
         yield helper
 
 
 def short(load: Load) -> Load:
-    return replace(load, warmup=0.05, connections=min(load.connections, 4))
+    """In half a second, and without the pauses between events."""
+    arguments = {name: value for name, value in load.params.get("arguments", {}).items() if name != "pause"}
+    params = load.params | ({"arguments": arguments} if arguments else {})
+    return replace(load, warmup=0.05, seconds=SHORT, connections=min(load.connections, 4), params=params)
 
 
 @pytest.mark.parametrize("key", [key for key in CASES if key.startswith(("one", "list"))])
-def test_every_load_is_answered_rightly_by_the_server_and_through_the_floor(
-    key: str, mock: machine.Helper, floor: machine.Helper
+def test_every_load_is_answered_rightly_by_the_server_and_through_nginx(
+    key: str, mock: machine.Helper, proxy: machine.Helper
 ) -> None:
     case = CASES[key]
     direct = case.at(f"http://127.0.0.1:{mock.port}/{TOOLS[case.world]}/mcp", "", case.tool, SHORT)
-    through = case.at(f"http://127.0.0.1:{floor.port}/mcp", "secret", case.tool, SHORT)
-    systems = [System("direct", 0, short(direct)), System("floor", floor.pid, short(through))]
+    through = case.at(f"http://127.0.0.1:{proxy.port}/mcp", "", case.tool, SHORT)
+    systems = [System("direct", 0, short(direct)), System("nginx", proxy.pid, short(through))]
     cpus = sorted(os.sched_getaffinity(0))
 
-    taken = {one.name: measure.window(one, cpus, [mock.pid, floor.pid]) for one in systems}
+    taken = {one.name: measure.window(one, cpus, [mock.pid, proxy.pid]) for one in systems}
 
-    assert taken["direct"].calls and taken["floor"].calls
-    assert 0 < taken["floor"].p50 <= taken["floor"].p99
+    assert taken["direct"].calls and taken["nginx"].calls
+    assert 0 < taken["nginx"].p50 <= taken["nginx"].p99 <= taken["nginx"].longest
     assert taken["direct"].cpu == 0
-    assert taken["floor"].memory > 1
+    assert taken["nginx"].memory > 1
 
 
-def test_a_wrong_key_stops_the_measurement(floor: machine.Helper) -> None:
-    load = short(CASES["one echo modern 2"].at(f"http://127.0.0.1:{floor.port}/mcp", "wrong", "echo", SHORT))
-    with pytest.raises(WrongAnswers, match="HTTP 401"):
-        measure.window(System("floor", floor.pid, load), [0], [])
+def test_a_wrong_answer_stops_the_measurement(mock: machine.Helper) -> None:
+    load = short(CASES["one echo modern 2"].at(f"http://127.0.0.1:{mock.port}/6/mcp", "", "echo", SHORT))
+    with pytest.raises(WrongAnswers, match="not the answer|is there 0 times"):
+        measure.window(System("direct", 0, replace(load, needle="something else")), [0], [])
 
 
 @pytest.mark.parametrize(
@@ -83,26 +88,41 @@ def window(cpu: float, p50: float = 1.0, foreign: float = 0.0) -> Window:
 
 def test_ratios_are_taken_within_a_round_so_that_a_slow_minute_weighs_on_both_sides() -> None:
     rounds = [
-        {"direct": window(0), "floor": window(0.1), "hub": window(0.2)},
-        {"direct": window(0), "floor": window(0.3), "hub": window(0.6)},
-        {"direct": window(0), "floor": window(0.2), "hub": window(0.4)},
+        {"direct": window(0), "nginx": window(0.1), "hub": window(0.2)},
+        {"direct": window(0), "nginx": window(0.3), "hub": window(0.6)},
+        {"direct": window(0), "nginx": window(0.2), "hub": window(0.4)},
     ]
-    assert measure.ratio(rounds, "hub", "floor", "cpu") == pytest.approx(2.0)
+    assert measure.ratio(rounds, "hub", "nginx", "cpu") == pytest.approx(2.0)
     assert measure.ratio(rounds, "hub", "direct", "cpu") == 0
 
 
-def rows() -> list[report.Row]:
-    def row(case: Case) -> report.Row:
-        systems = {"direct": window(0), "floor": window(0.1, 2.0), "hub": window(0.2, 3.0, foreign=0.5)}
-        return report.row(case, [systems])
+def taken(case: Case) -> list[measure.Round]:
+    systems = {"direct": window(0), "hub": window(0.2, 3.0, foreign=0.5)}
+    if case.proxied:
+        systems["nginx"] = window(0.1, 2.0)
+    if case.world == "wide":
+        systems["small"] = window(0.2)
+    return [systems]
 
-    return [row(case) for case in cases((1, 16), quick=False)]
+
+def rows() -> list[report.Row]:
+    return [report.row(case, taken(case)) for case in cases((1, 16, 64), quick=False)]
 
 
 def test_the_table_has_a_line_for_every_row_and_marks_the_noisy_ones() -> None:
     lines = report.table(rows()).splitlines()
     assert len(lines) == 2 + len(rows())
-    assert all("~ | " in line and "**2.00**" in line for line in lines[2:])
+    assert all("~ | " in line for line in lines[2:])
+    assert any("**2.0**" in line for line in lines[2:])
+
+
+def test_every_promise_is_held_against_the_rows_that_it_is_about() -> None:
+    told = report.promises(rows())
+    for bound in BOUNDS:
+        about = [one for one in told if one.what.startswith(bound.words)]
+        assert {one.what.rpartition(", ")[2] for one in about} == {"legacy", "modern"}
+    added = next(one for one in told if one.what.startswith("added at the median with one"))
+    assert (added.figure, added.kept) == ("2.00 ~", False)
 
 
 def test_the_drawings_are_well_formed(tmp_path: Path) -> None:
@@ -110,3 +130,24 @@ def test_the_drawings_are_well_formed(tmp_path: Path) -> None:
     assert set(drawn) == {"latency.svg", "tools.svg"}
     for drawing in drawn.values():
         assert drawing.startswith("<svg") and drawing.count("<polyline") >= 2
+
+
+def test_a_run_that_was_broken_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    some = cases((1, 16), quick=True)
+    about = {"commit": "abc", "date": "today"}
+    book = bench.Book(
+        tmp_path, about, some, [0], {some[0].key: taken(some[0])}, {"idle": [Finding("m", "1", "2", True)]}
+    )
+    book.write()
+    again = bench.Book(tmp_path, about, some, [0])
+    again.read()
+    assert (again.taken, again.probed) == (book.taken, book.probed)
+    assert again.markdown() == (tmp_path / "RESULTS.md").read_text() == book.markdown()
+    other = bench.Book(tmp_path, about | {"commit": "def"}, some, [0])
+    other.read()
+    assert not other.taken
+
+
+def test_every_row_and_every_probe_has_a_name_of_its_own() -> None:
+    names = [one.key for one in cases((1, 4), quick=False)] + [one.name for one in PROBES]
+    assert len(set(names)) == len(names)
