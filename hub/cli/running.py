@@ -58,6 +58,7 @@ def down(as_json: bool) -> None:
 @click.option("--descriptor", type=int, default=None)
 def serve(worker: int, descriptor: int | None) -> None:
     """One hub worker; `up` starts these."""
+    from hub.cli import lean  # noqa: F401, PLC0415 # pyright: ignore[reportUnusedImport] - before anything loads httpx
     from hub.cli import worker as working  # noqa: PLC0415 - the whole hub, which only this command needs
 
     working.serve(Settings(), worker, descriptor)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import orjson
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError
+
+from hub.catalog import schemas
 
 Schema = dict[str, Any]
 
@@ -137,13 +137,9 @@ def constrained(schema: Schema, open_: dict[str, Schema], words: str) -> Schema:
 def fault(schema: Schema, arguments: Any) -> str:
     """Why arguments do not fit a tool's schema; empty when they do, or when the schema itself is unusable."""
     try:
-        Draft202012Validator(schema).validate(arguments)
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.absolute_path)
-        return f"{where or 'arguments'}: {error.message[:200]}"
-    except SchemaError:
+        return schemas.Schema(schema).complaint(arguments)
+    except schemas.Unusable:
         return ""
-    return ""
 
 
 def _properties(schema: Schema) -> dict[str, Schema]:

@@ -11,11 +11,14 @@ NOT_FOR_WORKERS = (
     # Migrations run in a process of their own; agents, embedders and evaluation have workers of theirs.
     *("alembic", "mako", "authlib", "dbos", "chromadb", "onnxruntime", "tokenizers", "xllamacpp", "numpy", "pandas"),
     *("mcp", "fastmcp", "playwright", "aiohttp", "pytest"),
+    # Command lines of libraries, drivers of other databases, and what we have in a smaller form.
+    *("rich", "pygments", "sqlalchemy.dialects.postgresql", "jsonschema"),
 )
 
 WORKER = """
 import os, signal, sys, threading, time
 from pathlib import Path
+from hub.cli import lean
 from hub.cli import worker
 from hub.settings import Settings
 
