@@ -51,6 +51,7 @@ lock: ## Renew the lock files
 docs: setup ## Write the reference pages anew from the program
 	@$(BIN)/python docs/reference/generate.py
 	@$(BIN)/python docs/reference/tables.py
+	@$(BIN)/python -m tests.eras.page
 
 wheel: setup
 	@$(BIN)/python -m build --wheel --no-isolation

@@ -121,7 +121,7 @@ class Bridge:
                 if message.method == PROGRESS and not is_progress(message, call.meta.get("progressToken")):
                     return
                 if not self._changes.heard(server.name, message.method):
-                    await emit(message.raw)
+                    await emit(session.worded(server.name, message))
                 return
             upstream = session.upstreams.get(server.name)
 
@@ -180,8 +180,8 @@ class Bridge:
 
 def _remember(session: Session, server: Server, call: Call, target: Target) -> None:
     """What a client follows in its session with a server, for when that session has to be opened anew."""
-    followed = session.subscribed.setdefault(server.name, set())
+    followed = session.subscribed.setdefault(server.name, {})
     if call.method == "resources/unsubscribe":
-        followed.discard(target.name)
+        followed.pop(target.name, None)
     elif len(followed) < MOST_FOLLOWED:
-        followed.add(target.name)
+        followed[target.name] = call.name

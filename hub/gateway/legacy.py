@@ -279,7 +279,7 @@ class LegacyFace:
             if message.is_request:
                 session.tell(session.question(message, partial(_answer_back, upstream, message.id or b"null")))
             elif not self._changes.heard(server, message.method):
-                session.tell(message.raw)
+                session.tell(session.worded(server, message))
 
         while True:
             with contextlib.suppress(HubError):

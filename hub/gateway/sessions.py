@@ -73,8 +73,9 @@ class Session:
         self.upstreams: dict[str, UpstreamSession] = {}
         self.running: dict[bytes, Callable[[Message], None]] = {}
         """By the id of a request under way: what a cancellation of it does."""
-        self.subscribed: dict[str, set[str]] = {}
-        """By server, the resources followed in the session with it; a session that is opened anew follows them too."""
+        self.subscribed: dict[str, dict[str, str]] = {}
+        """By server, the resources followed in the session with it, and what the client calls them; a session that is
+        opened anew follows them too."""
         self.followed: dict[str, Callable[[], None]] = {}
         """By the URI as the client says it, what ends the following of a modern server's resource."""
         self.opened = asyncio.Event()
@@ -196,6 +197,17 @@ class Session:
         done = waiting(message)
         if done is not None:
             await done
+
+    def worded(self, server: str, message: Message) -> bytes:
+        """A server's notification as the client is to read it: a followed resource by the name that the client gave."""
+        if message.method != "notifications/resources/updated":
+            return message.raw
+        params = message.params()
+        uri = jsonrpc.value(params.get("uri", b'""'))
+        exposed = self.subscribed.get(server, {}).get(uri, uri) if isinstance(uri, str) else uri
+        if exposed == uri:
+            return message.raw
+        return jsonrpc.notification(message.method, {**params, "uri": orjson.dumps(exposed)})
 
     def tell(self, message: bytes) -> None:
         """Something for the GET stream; the oldest is dropped when nobody reads."""

@@ -36,6 +36,10 @@ class NotModern(Exception):
     """The server does not speak 2026-07-28."""
 
 
+class NotLegacy(Exception):
+    """The server speaks 2026-07-28 only."""
+
+
 @dataclass
 class Peers:
     """The processes of one isolation key."""
@@ -73,6 +77,8 @@ class Bridge:
         self._peers: dict[str, Peers] = {}
         self._sessions: dict[str, LegacyPeer] = {}
         self._is_modern: bool | None = None
+        self._is_legacy = True
+        """Until a modern server refuses a handshake: it need not be started for each look at it."""
         self._spare: tuple[Pipe, Message | None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -155,7 +161,10 @@ class Bridge:
                 raise TooMany(f"server {self._name!r} has too many sessions", hint="end some")
             key = self._key(scope)
             peer = min(self._of(key).legacy, key=lambda one: len(one.sessions))
-            session = await peer.initialize(message, key, send)
+            try:
+                session = await peer.initialize(message, key, send)
+            except NotLegacy:
+                raise BadRequest(f"server {self._name!r} speaks 2026-07-28 only") from None
             self._sessions[session.id] = peer
         else:
             peer, session_id = self._session(scope)
@@ -262,6 +271,8 @@ class Bridge:
                 initializing.cancel()
 
     async def _open_legacy(self) -> tuple[Pipe, Message]:
+        if not self._is_legacy:
+            raise NotLegacy
         spare, self._spare = self._spare, None
         if spare is not None and not spare[0].process.ended.is_set():
             pipe, response = spare
@@ -273,6 +284,9 @@ class Bridge:
                 await asyncio.wait([asking])
                 response = self._heard(pipe, asking)
             if not isinstance(response.get("result"), dict):
+                if self._is_modern and "error" in response:
+                    self._is_legacy = False
+                    raise NotLegacy
                 if response.get("error", {}).get("code") == -32022:
                     self._is_modern = None  # it speaks the modern era after all
                 raise handshake_failed(self._name, response)

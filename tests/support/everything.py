@@ -70,6 +70,10 @@ class Everything:
 
     def app(self, *, json: bool = False) -> Starlette:
         """The ASGI app; its endpoint is `/mcp`. Its lifespan has to run."""
+        return self.server().streamable_http_app(json_response=json)
+
+    def server(self) -> Server[Any]:
+        """The server, for any transport."""
         server = _Server(
             self.name,
             version="1.0.0",
@@ -88,10 +92,10 @@ class Everything:
         server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, self._subscribed)
         server.middleware.append(self._remember)
         server.middleware.append(RequestStateBoundary(RequestStateSecurity.ephemeral(), default_audience=self.name))
-        return server.streamable_http_app(json_response=json)
+        return server
 
     async def _remember(self, ctx: Context, call_next: Any) -> Any:
-        session = ctx.request.headers.get("mcp-session-id") if ctx.request is not None else None
+        session = ctx.request.headers.get("mcp-session-id") if ctx.request is not None else "stdio"
         if session and ctx.protocol_version != MODERN:
             self.sessions[session] = ctx.session
         return await call_next(ctx)

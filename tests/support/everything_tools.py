@@ -302,6 +302,46 @@ async def fail_later(server: Everything, _ctx: Any, _params: Params) -> Answer:
     raise MCPError(code=-32050, message="It failed.")
 
 
+@tool("waited", {"type": "object", "properties": {"anew": {"type": "boolean"}}})
+async def waited(server: Everything, _ctx: Any, params: Params) -> Answer:
+    """Says what became of the last `wait`; `anew` forgets it."""
+    if (params.arguments or {}).get("anew"):
+        server.started, server.cancelled = anyio.Event(), anyio.Event()
+    state = "started" if server.started.is_set() else "new"
+    return text("cancelled" if server.cancelled.is_set() else state)
+
+
+@tool("touch", strings("uri"))
+async def touch(server: Everything, _ctx: Any, params: Params) -> Answer:
+    """Tells those who follow a resource that it changed."""
+    await server.update((params.arguments or {})["uri"])
+    return text("Touched.")
+
+
+@tool("nonce", strings("nonce"))
+async def nonce(server: Everything, ctx: Any, params: Params) -> Answer:
+    """Says what it is given in every way there is: progress, log, question and answer."""
+    said = str((params.arguments or {})["nonce"])
+    await ctx.session.report_progress(1, 2, said)
+    await server.log(ctx, said)
+    answers = await server.ask(ctx, params, {"user": form(said, {"username": {"type": "string"}})})
+    if isinstance(answers, types.InputRequiredResult):
+        return answers
+    await ctx.session.report_progress(2, 2, said)
+    await server.log(ctx, said)
+    return text(f"{said} {answers['user'].content}")
+
+
+@tool("test_elicitation_url")
+async def ask_elsewhere(server: Everything, ctx: Any, params: Params) -> Answer:
+    """Sends the user to a web page."""
+    known = ctx.protocol_version != "2026-07-28"
+    asked = types.ElicitRequestURLParams(
+        message="Please connect", url="https://example.com/connect", elicitation_id="connect-1" if known else None
+    )
+    return await _elicited(server, ctx, params, types.ElicitRequest(params=asked))
+
+
 @tool("large", {"type": "object", "properties": {"bytes": {"type": "integer"}}})
 async def large(_server: Everything, _ctx: Any, params: Params) -> Answer:
     """Answers at length."""
