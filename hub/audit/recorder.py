@@ -31,6 +31,9 @@ SEGMENT_BYTES = 16 * 2**20
 LONGEST_FIELD = 1000
 """Characters of a name, and of a reason, that are kept: a line stays far below `chain.LONGEST_LINE`."""
 
+MOST_WORDS = 4096
+"""Beginnings of lines kept, some 300 bytes each: who did what where with which outcome repeats, the rest is short."""
+
 SUBJECT_UNKNOWN = ""
 
 
@@ -119,6 +122,8 @@ class Audit:
         self._broken = False
         self._sequence = 0
         self._started = datetime.fromtimestamp(clock(), UTC).strftime("%Y%m%dT%H%M%S%f")
+        self._words: dict[tuple[str, str, str, str, str, str], bytes] = {}
+        self._second, self._moment = -1, b""
 
     def recording(
         self, event: str, principal: Actor | None, *, server: str = "", target: str = "", trace: str = ""
@@ -134,21 +139,35 @@ class Audit:
 
     def append(self, recording: Recording, milliseconds: float) -> None:
         """Write one record now. Raises `Unavailable`."""
-        principal = recording.principal
-        record: dict[str, object] = {
-            "event": recording.event,
-            "subject": principal.subject if principal else SUBJECT_UNKNOWN,
-            "on_behalf_of": principal.on_behalf_of if principal else "",
-            "server": recording.server[:LONGEST_FIELD],
-            "target": recording.target[:LONGEST_FIELD],
-            "outcome": recording.outcome or "ok",
-            "milliseconds": round(milliseconds, 3),
-            "trace": recording.trace[:LONGEST_FIELD],
-            "detail": _told(recording)[:LONGEST_FIELD],
-        }
+        actor = recording.principal
+        key = (
+            recording.event,
+            actor.subject if actor else SUBJECT_UNKNOWN,
+            actor.on_behalf_of if actor else "",
+            recording.server,
+            recording.target,
+            recording.outcome or "ok",
+        )
+        words = self._words.get(key) or self._worded(key)
+        trace = _json(recording.trace[:LONGEST_FIELD])
+        told = _told(recording)
+        detail = _json(told[:LONGEST_FIELD]) if told else b'""'
+        # Put together from bytes: 2 µs less a call than a dictionary through a JSON writer.
+        members = b'%b,"milliseconds":%.3f,"trace":%b,"detail":%b' % (words, milliseconds, trace, detail)
         with self._lock:
             self._recover()
-            self._write(record)
+            self._write(members)
+
+    def _worded(self, key: tuple[str, str, str, str, str, str]) -> bytes:
+        names = ("event", "subject", "on_behalf_of", "server", "target", "outcome")
+        words = b",".join(
+            b'"%b":%b' % (name.encode(), _json(value[:LONGEST_FIELD])) for name, value in zip(names, key, strict=True)
+        )
+        if sum(map(len, key)) <= LONGEST_FIELD:
+            while len(self._words) >= MOST_WORDS:
+                self._words.pop(next(iter(self._words)), None)
+            self._words[key] = words
+        return words
 
     async def index_forever(self, database: Database) -> None:
         """Keep the index of the whole folder up to date until cancelled: every process's segments, not only ours."""
@@ -195,7 +214,8 @@ class Audit:
         self._descriptor = os.open(self.folder / name, flags, 0o600)
         self._segment, self._hash, self._number, self._size = name, digest, 0, 0
         try:
-            self._write({"event": SEGMENT_OPEN, "previous_segment": previous, "previous_hash": digest})
+            opening = {"event": SEGMENT_OPEN, "previous_segment": previous, "previous_hash": digest}
+            self._write(orjson.dumps(opening)[1:-1])
         except Unavailable:
             # A segment that never began is no link of the chain: the next one goes on from the one before it.
             self._close()
@@ -203,9 +223,14 @@ class Audit:
             self._segment = previous
             raise
 
-    def _write(self, record: dict[str, object]) -> None:
-        moment = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
-        line, digest = seal(self._hash, _encoded({"number": self._number + 1, "at": moment} | record))
+    def _write(self, members: bytes) -> None:
+        moment = self._clock()
+        second = int(moment)
+        if second != self._second:
+            self._second = second
+            self._moment = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.").encode()
+        told = (self._number + 1, self._moment, int((moment - second) * 1000), members)
+        line, digest = seal(self._hash, b'{"number":%d,"at":"%b%03d+00:00",%b}' % told)
         try:
             written = os.write(self._descriptor, line)
             if written < len(line):
@@ -249,16 +274,12 @@ def _told(recording: Recording) -> str:
     return f"via {recording.via}" + (f"; {recording.detail}" if recording.detail else "")
 
 
-def _encoded(record: dict[str, object]) -> bytes:
+def _json(text: str) -> bytes:
     try:
-        return orjson.dumps(record)
+        return orjson.dumps(text)
     except TypeError:
         # A lone surrogate from somebody's header or path; the record matters more than that character.
-        clean = {
-            key: value.encode(errors="replace").decode() if isinstance(value, str) else value
-            for key, value in record.items()
-        }
-        return orjson.dumps(clean)
+        return orjson.dumps(text.encode(errors="replace").decode())
 
 
 def _unwritable(error: OSError) -> Unavailable:

@@ -207,7 +207,7 @@ class LegacyFace:
             params=params,
             meta=meta,
             name=_name(method, params),
-            trace=tracing.follow(traceparent if isinstance(traceparent, str) else None).id,
+            trace=tracing.trace_id(traceparent if isinstance(traceparent, str) else None),
             session=session,
         )
         outcome = await (self._calls if view.mode == "all" else self._own).call(call, emit)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import re
 import secrets
 from dataclasses import dataclass
 
 # https://www.w3.org/TR/trace-context/#traceparent-header: a later version may append fields, ff is forbidden.
 TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_random = random.Random(secrets.randbits(128))
+"""Names of traces are public; they need be unique, not unguessable, and the system's source costs 1.5 µs each."""
+
 NO_TRACE = "0" * 32
 NO_SPAN = "0" * 16
 
@@ -27,7 +31,7 @@ class Trace:
 
     def child(self) -> Trace:
         """A new span of the same trace."""
-        return Trace(self.id, secrets.token_hex(8), self.sampled)
+        return Trace(self.id, _span(), self.sampled)
 
 
 def parse(traceparent: str | None) -> Trace | None:
@@ -42,7 +46,17 @@ def parse(traceparent: str | None) -> Trace | None:
 
 def make() -> Trace:
     """A new trace with its first span."""
-    return Trace(secrets.token_hex(16), secrets.token_hex(8))
+    return Trace(f"{_random.getrandbits(128):032x}", _span())
+
+
+def _span() -> str:
+    return f"{_random.getrandbits(64):016x}"
+
+
+def trace_id(traceparent: str | None) -> str:
+    """The caller's trace, or a new one: all that a call needs."""
+    caller = parse(traceparent) if traceparent else None
+    return caller.id if caller else f"{_random.getrandbits(128):032x}"
 
 
 def follow(traceparent: str | None) -> Trace:
