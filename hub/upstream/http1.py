@@ -7,6 +7,7 @@ holds; URLs that a stranger chose go through `hub.net`. Redirects are never foll
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -33,6 +34,15 @@ IDLE_SECONDS = 45.0
 
 IDLE_CONNECTIONS = 100
 """Idle connections kept per origin."""
+
+
+JOINED_BYTES = 16 * 1024
+"""Up to here head and body are copied into one buffer to send; beyond, the copy costs more than a second buffer."""
+
+_TARGET = re.compile(rb"[!-~]+")
+
+TWICE_IS_WRONG = frozenset({b"content-length", b"content-type", b"mcp-session-id"})
+"""Headers of an answer of which two different ones would leave it open which holds (RFC 9112, 6.3)."""
 
 
 class Response:
@@ -87,7 +97,10 @@ class Connection(asyncio.Protocol):
         self.transport: Any = None
         self.closed = False
         self.idle_since = 0.0
-        self._parser: Any = None
+        self._parser: Any = httptools.HttpResponseParser(self)
+        """One for all exchanges of a connection: making one costs 2 µs."""
+        self._busy = False
+        """Whether an answer is awaited or still coming; what comes otherwise is noise."""
         self._waiter: asyncio.Future[Response] | None = None
         self._response: Response | None = None
         self._headers: dict[bytes, bytes] = {}
@@ -99,24 +112,25 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._size = 0
         self._limit = 0
-        self._sent = False
         self._complete = False
         self._leaving: asyncio.TimerHandle | None = None
         self._broken: Exception | None = None
 
-    async def exchange(self, data: bytes, bounds: Bounds) -> Response:
+    async def exchange(self, head: bytes, body: bytes, bounds: Bounds) -> Response:
         """Send one request and wait for its answer: the whole of it, or the head of an event stream."""
         waiter: asyncio.Future[Response] = self.loop.create_future()
         self._waiter = waiter
-        self._parser = httptools.HttpResponseParser(self)
+        self._busy = True
         self._response, self._broken = None, None
         self._headers, self._chunks = {}, []
         self._head_bytes = self._size = 0
         self._limit = bounds.answer_bytes
         self._complete = False
         timer = self.loop.call_later(bounds.answer_seconds, self._expire)
-        self._sent = True
-        self.transport.write(data)
+        if len(body) <= JOINED_BYTES:
+            self.transport.write(head + body)
+        else:
+            self.transport.writelines((head, body))
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -133,15 +147,15 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop: bytes of an answer, or noise on an idle connection, which closes it."""
-        if self._parser is None:
+        if not self._busy:
             self.abort()
             return
         if self._response is None:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._fail(UpstreamError(f"The server's answer is not HTTP: {error}"))
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(UpstreamError(f"The server's answer is not HTTP: {_why(error)}"))
             self.abort()
             return
         if self._response is None and self._head_bytes > MAX_HEAD_BYTES:
@@ -157,6 +171,8 @@ class Connection(asyncio.Protocol):
         self.closed = True
         self._stay()
         self.origin.forget(self)
+        # The parser holds on to this object, which would otherwise wait for the collector.
+        self._parser = None
         if self._complete:
             return
         response = self._response
@@ -170,11 +186,18 @@ class Connection(asyncio.Protocol):
         return b"content-length" not in response.headers and b"transfer-encoding" not in response.headers
 
     def on_message_begin(self) -> None:
-        """Called by the parser."""
+        """Called by the parser. An answer that nobody asked for could be taken for the next one's."""
+        if not self._busy:
+            raise _Unasked
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser."""
-        self._headers[name.lower()] = value
+        """Called by the parser; also for trailers, which say nothing here."""
+        if self._response is not None or self._leaving is not None:
+            return
+        name = name.lower()
+        if name in TWICE_IS_WRONG and self._headers.get(name, value) != value:
+            raise _Ambiguous
+        self._headers[name] = value
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
@@ -218,8 +241,8 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, response: Response) -> None:
         self._complete = True
+        self._busy = False
         keep = not self.closed and self._parser.should_keep_alive()
-        self._parser = None
         if response.streaming:
             self._queue.append(None)
             self._wake()
@@ -288,8 +311,8 @@ class Connection(asyncio.Protocol):
     def _finish_left(self) -> None:
         self._stay()
         self._complete = True
+        self._busy = False
         keep = not self.closed and self._parser.should_keep_alive()
-        self._parser = None
         if keep:
             self.origin.give_back(self)
         elif not self.closed:
@@ -328,6 +351,22 @@ class Connection(asyncio.Protocol):
         self._wake()
 
 
+class _Ambiguous(Exception):
+    """A header came twice with different values."""
+
+
+class _Unasked(Exception):
+    """More came than one answer."""
+
+
+def _why(error: Exception) -> str:
+    """A parser's complaint; what was raised within its callbacks stands behind it."""
+    cause = error.__context__
+    if isinstance(cause, _Ambiguous | _Unasked):
+        return str(cause.__doc__)
+    return "it wants another protocol" if isinstance(error, httptools.HttpParserUpgrade) else str(error)
+
+
 class Origin:
     """All connections to one address. Lent out one exchange each, kept when idle, closed with the origin."""
 
@@ -347,10 +386,10 @@ class Origin:
     def head(self, method: bytes, path: str, headers: list[tuple[bytes, bytes]], length: int) -> bytes:
         """A request head. Header values come checked: no line break passes."""
         lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
-        if b"\r" in lines.replace(b"\r\n", b"") or lines.count(b"\n") != len(headers):
+        if lines.count(b"\r") != len(headers) or lines.count(b"\n") != len(headers):
             raise UpstreamError("A header to the server holds a line break")
         target = path.encode("ascii", "replace")
-        if not target.isascii() or any(byte <= 0x20 or byte == 0x7F for byte in target):
+        if _TARGET.fullmatch(target) is None:
             # A decoded path may hold a line break, and with it a header of the caller's choice.
             raise UpstreamError("A request target holds characters that must be escaped")
         return b"%b %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n" % (
@@ -369,7 +408,7 @@ class Origin:
         Raises `UpstreamDown` (not sent), `UpstreamTimeout`, `OutcomeUnknown` (broke after sending), `UpstreamError`.
         """
         connection = await self._borrow(bounds)
-        return await connection.exchange(self.head(method, path, headers, len(body)) + body, bounds)
+        return await connection.exchange(self.head(method, path, headers, len(body)), body, bounds)
 
     async def _borrow(self, bounds: Bounds) -> Connection:
         oldest = self.loop.time() - IDLE_SECONDS
