@@ -488,12 +488,9 @@ class _Faces:
         self._mcp = mcp
         self.rest = rest
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         path = scope.get("path", "")
-        if path == "/mcp" or path.startswith("/mcp/"):
-            await self._mcp(scope, receive, send)
-        else:
-            await self.rest(scope, receive, send)
+        return (self._mcp if path == "/mcp" or path.startswith("/mcp/") else self.rest)(scope, receive, send)
 
 
 async def _vitals_of(socket: str, name: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 
 from hub.app import Hub, Part
 from hub.cli.parts import load_parts
-from hub.cli.protocol import BoundedProtocol
+from hub.cli.protocol import HttpConnection
 from hub.cli.sockets import BACKLOG, listen
 from hub.db.engine import Database
 from hub.db.history import HUB, pending
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 5
 KEEP_ALIVE_SECONDS = 75
 """Longer than the minute that proxies in front commonly keep theirs, so that they close first."""
+
+SWEEP_SECONDS = 1.0
 
 COLLECT_AFTER = (10_000, 20, 20)
 """Thresholds of the collector: a call leaves no cycles, so looking every 700 objects finds nothing."""
@@ -93,11 +95,24 @@ async def _serve(settings: Settings, parts: Sequence[Part], worker: int, listene
         log.info("worker %d serves %s", worker, settings.url)
         tasks = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers]
         stopped = asyncio.create_task(stop.wait())
+        sweeping = asyncio.create_task(_sweep([server for server, _ in servers]))
         await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
         for server, _ in servers:
             server.should_exit = True
         await asyncio.gather(*tasks, return_exceptions=True)
         stopped.cancel()
+        sweeping.cancel()
+
+
+async def _sweep(servers: Sequence[uvicorn.Server]) -> None:
+    """Have every connection look at the clock about once a second: a timer for each request would cost 2 µs of it."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        for server in servers:
+            for connection in list(server.server_state.connections):
+                if isinstance(connection, HttpConnection):
+                    connection.sweep(loop.time())
 
 
 def _spare_collector() -> None:
@@ -123,7 +138,7 @@ def _server(app: ASGIApp) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
-            http=BoundedProtocol,
+            http=HttpConnection,
             ws="none",
             lifespan="off",
             access_log=False,

@@ -6,16 +6,19 @@ Who calls is on the scope already. Whatever fails before dispatch is answered he
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
+from typing import Any
 
 from starlette.types import Message as ASGIMessage
 from starlette.types import Receive, Scope, Send
 
 from hub.errors import BadRequest, HubError, NotFound, Unauthenticated
 from hub.gateway import eras
+from hub.gateway.departures import Departures
 from hub.gateway.eras import LEGACY, Head
 from hub.gateway.forward import Forwarder
 from hub.gateway.legacy import LegacyFace
-from hub.gateway.modern import ModernFace, unless_gone
+from hub.gateway.modern import ModernFace
 from hub.gateway.modes import in_query
 from hub.gateway.parks import Elsewhere, not_waiting
 from hub.gateway.wire import ClientGone, ladder_status, parse, read_body, refusal, respond
@@ -46,35 +49,30 @@ class McpEndpoint:
         self._legacy = legacy
         self._forwarder = forwarder
         self._max_body_bytes = max_body_bytes
+        self._departures = Departures()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP request."""
-        started = False
-
-        async def noted(event: ASGIMessage) -> None:
-            nonlocal started
-            started = True
-            await send(event)
-
+        answer = _Answer(send)
         try:
-            await self._serve(scope, receive, noted)
+            await self._serve(scope, receive, answer)
         except ClientGone:
             return
         except HubError as error:
-            if started:
+            if answer.started:
                 return
             await respond(
                 send, error.status if error.status in (404, 406, 415) else ladder_status(error), refusal(None, error)
             )
         except jsonrpc.NotJson as error:
-            if started:
+            if answer.started:
                 return
             await respond(send, 400, refusal(None, BadRequest(f"A part of the message is not JSON: {error}")))
         except Exception as error:
             # The last wall: a fault of ours is one caller's 500, never a dead worker.
             reference = new_id("err_")
             log.exception("unexpected error %s", reference)
-            if started:
+            if answer.started:
                 # An answer is under way: the server below closes the connection, which says that it broke off.
                 return
             fault = HubError(
@@ -86,10 +84,10 @@ class McpEndpoint:
         principal = scope.get("principal")
         if not isinstance(principal, Principal):
             raise Unauthenticated("A token is needed", hint="Make one with `entrepot tokens create NAME`.")
-        key = endpoint_key(scope["path"])
-        head = Head.of(scope["headers"])
-        if scope["query_string"]:
-            head.mode = in_query(scope["query_string"])
+        memo: dict[Any, Any] = scope.get("memo", {})
+        if McpEndpoint not in memo:
+            memo[McpEndpoint] = _addressed(scope)
+        key, head = memo[McpEndpoint]
         method = scope["method"]
         if method == "POST":
             await self._post(scope, principal, key, head, receive, send)
@@ -129,9 +127,31 @@ class McpEndpoint:
             # The retry of a call whose server waits for an answer, on the worker that holds the server's stream.
             try:
                 handed = self._forwarder.forward(resting.worker, principal, scope, body, receive, send)
-                await unless_gone(handed, receive)
+                await self._departures.during(handed, receive)
             except NotFound:
                 await respond(send, 200, refusal(message.id, not_waiting()))
+
+
+class _Answer:
+    """`send`, and whether anything was sent."""
+
+    __slots__ = ("_send", "started")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    def __call__(self, event: ASGIMessage) -> Awaitable[None]:
+        self.started = True
+        return self._send(event)
+
+
+def _addressed(scope: Scope) -> tuple[str, Head]:
+    """The view that is asked for, and what the head says beside."""
+    head = Head.of(scope["headers"])
+    if scope["query_string"]:
+        head.mode = in_query(scope["query_string"])
+    return endpoint_key(scope["path"]), head
 
 
 def endpoint_key(path: str) -> str:

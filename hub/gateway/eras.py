@@ -48,34 +48,33 @@ class Head:
     @classmethod
     def of(cls, headers: Iterable[tuple[bytes, bytes]]) -> Head:
         """Read an ASGI scope's headers once."""
+        pairs = list(headers)
+        values = dict(pairs)
         head = cls()
-        seen: set[bytes] = set()
-        for name, value in headers:
-            if name == b"accept":
-                head.accept = head.accept + b"," + value if head.accept else value
-            elif name == b"content-type":
-                head.content_type = value
-            elif name in SINGLE:
-                if name in seen:
-                    head.repeated = name
-                seen.add(name)
-                # uvicorn's parser leaves trailing white space in place, which RFC 9110 5.5 says to drop.
-                value = value.strip(b" \t")
-                if name == b"mcp-protocol-version":
-                    head.version = value
-                elif name == b"mcp-method":
-                    head.method = value
-                elif name == b"mcp-name":
-                    head.name = value
-                else:
-                    head.session = value
-            elif name.startswith(PARAM):
-                if name in head.params:
-                    head.repeated = name
-                if len(head.params) <= MOST_PARAM_HEADERS:
-                    # One beyond the bound is kept, to be refused.
-                    head.params[name] = value.strip(b" \t")
+        if len(values) != len(pairs):
+            names = [name for name, _ in pairs]
+            head.repeated = next((name for name in names if _is_single(name) and names.count(name) > 1), b"")
+            values[b"accept"] = b",".join(value for name, value in pairs if name == b"accept")
+        head.accept = values.get(b"accept", b"")
+        head.content_type = values.get(b"content-type", b"")
+        head.version = _stripped(values.get(b"mcp-protocol-version"))
+        head.method = _stripped(values.get(b"mcp-method"))
+        head.name = _stripped(values.get(b"mcp-name"))
+        head.session = _stripped(values.get(b"mcp-session-id"))
+        if head.method is not None:
+            mirrored = [name for name in values if name.startswith(PARAM)]
+            # One beyond the bound is kept, to be refused.
+            head.params = {name: values[name].strip(b" \t") for name in mirrored[: MOST_PARAM_HEADERS + 1]}
         return head
+
+
+def _is_single(name: bytes) -> bool:
+    return name in SINGLE or name.startswith(PARAM)
+
+
+def _stripped(value: bytes | None) -> bytes | None:
+    # The parser leaves trailing white space in place, which RFC 9110 5.5 says to drop.
+    return value if value is None else value.strip(b" \t")
 
 
 def classify(head: Head, message: Message) -> Era:

@@ -5,8 +5,6 @@ The caller's disconnect is its cancellation: what is being done for it stops, al
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable
 from typing import Any
 
 from starlette.types import Receive, Send
@@ -15,6 +13,7 @@ from hub.catalog.publisher import Snapshots
 from hub.errors import HubError, InvalidParams
 from hub.gateway import eras
 from hub.gateway.calls import VERBS, Call, Calls, Outcome
+from hub.gateway.departures import Departures
 from hub.gateway.eras import Head, Modern
 from hub.gateway.heartbeats import Heartbeats
 from hub.gateway.listing import LISTS, Listing
@@ -30,9 +29,6 @@ from hub.telemetry import tracing
 from hub.upstream import jsonrpc
 from hub.upstream.jsonrpc import Message
 from hub.upstream.modern_http import META
-
-WATCH_AFTER = 0.02
-"""Seconds before a request is watched for its caller's leaving: most are answered sooner and need no watcher."""
 
 
 class ModernFace:
@@ -57,6 +53,7 @@ class ModernFace:
         self._tasks = tasks
         self._parks = parks
         self._beats = beats
+        self._departures = Departures()
 
     async def serve(
         self, principal: Principal, key: str, head: Head, message: Message, receive: Receive, send: Send
@@ -73,7 +70,8 @@ class ModernFace:
             return
         reply = self._beats.opened(Reply(send))
         try:
-            await unless_gone(self._dispatch(principal, key, head, message, request, reply), receive)
+            work = self._dispatch(principal, key, head, message, request, reply)
+            await self._departures.during(work, receive)
         finally:
             self._beats.closed(reply)
 
@@ -114,7 +112,7 @@ class ModernFace:
                 params=request.params,
                 meta=request.meta,
                 name=request.name,
-                trace=tracing.follow(_text(request.meta.get("traceparent"))).id,
+                trace=tracing.trace_id(_text(request.meta.get("traceparent"))),
                 param_headers=head.params,
             )
             outcome = await self._called(call, head, reply)
@@ -156,34 +154,3 @@ def _unknown(method: str) -> eras.UnknownMethod:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
-
-
-async def unless_gone(work: Awaitable[None], receive: Receive) -> None:
-    """Do `work`; when the caller leaves meanwhile, cancel it."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    watcher: asyncio.Task[None] | None = None
-    gone = False
-
-    async def watch() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        if task is not None:
-            task.cancel()
-
-    def start() -> None:
-        nonlocal watcher
-        watcher = loop.create_task(watch())
-
-    timer = loop.call_later(WATCH_AFTER, start)
-    try:
-        await work
-    except asyncio.CancelledError:
-        if not gone or task is None or task.uncancel() > 0:
-            raise
-    finally:
-        timer.cancel()
-        if watcher is not None:
-            watcher.cancel()

@@ -8,6 +8,8 @@ this process (`hub.inprocess`, the admin socket); no header can put one there.
 
 from __future__ import annotations
 
+from hashlib import sha256
+from typing import Any
 from urllib.parse import quote
 
 import orjson
@@ -33,6 +35,8 @@ PUBLIC = ("/livez", "/readyz", "/metrics", "/sign-in", "/static", "/.well-known"
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
+ONCE = (b"host", b"authorization", b"origin")
+LOOKED_AT = frozenset({*ONCE, *FORWARDED, b"cookie", b"x-csrf-token", b"accept", b"sec-fetch-site", b"traceparent"})
 LONGEST_COOKIES = 8192
 LONGEST_WAY_BACK = 1000
 
@@ -89,10 +93,19 @@ class Authentication:
             await self._app(scope, receive, send)
             return
         scope.pop("principal", None)
+        memo: dict[Any, Any] = scope.get("memo", {})
+        # The same head as before on this connection: only whether the key still holds is asked again.
+        known = self._keys.holder(memo[Authentication]) if Authentication in memo else None
+        if known is not None:
+            scope["principal"] = known
+            await self._app(scope, receive, send)
+            return
         headers = _Headers(scope)
         try:
             self._check_host(scope, headers)
-            principal = await self._principal(scope, headers)
+            # Most calls carry a token, which needs no waiting for.
+            token = headers.authorization
+            principal = await self._principal(scope, headers) if token is None else self._bearer(token, memo)
         except HubError as error:
             if self._metrics:
                 self._metrics.refuse(error.code)
@@ -111,16 +124,15 @@ class Authentication:
                 "This hub does not answer to that host name.",
                 hint="Add the name to ENTREPOT_ALLOWED_HOSTS, or set ENTREPOT_PUBLIC_URL.",
             )
-        if headers.origin and not self._hosts.origin_allowed(headers.origin, headers.host, server):
+        origin = headers.text(b"origin")
+        if origin and not self._hosts.origin_allowed(origin, headers.host, server):
             raise Forbidden(
                 "Pages of that origin may not use this hub.", hint="Add the origin to ENTREPOT_ALLOWED_ORIGINS."
             )
 
     async def _principal(self, scope: Scope, headers: _Headers) -> Principal | None:
-        """Who calls; None only where the path needs nobody. Raises `Unauthenticated` or `Forbidden`."""
+        """Who calls without a token; None only where the path needs nobody. Raises `Unauthenticated`, `Forbidden`."""
         path: str = scope["path"]
-        if headers.authorization is not None:
-            return self._bearer(headers.authorization)
         if headers.cookie and not _under(path, *TOKEN_FACES):
             principal = await self._signed_in(scope, headers)
             if principal is not None:
@@ -133,12 +145,13 @@ class Authentication:
             "This needs a key.", hint="Send Authorization: Bearer KEY; entrepot tokens create makes one."
         )
 
-    def _bearer(self, authorization: bytes) -> Principal:
+    def _bearer(self, authorization: bytes, memo: dict[Any, Any]) -> Principal:
         scheme, _, token = authorization.strip().partition(b" ")
         token = token.strip()
         principal = self._keys.authenticate(token) if scheme.lower() == b"bearer" and token else None
         if principal is None:
             raise Unauthenticated("The key is not valid, was revoked or has expired.", hint="Make a new key.")
+        memo[Authentication] = sha256(token).digest()
         return principal
 
     async def _signed_in(self, scope: Scope, headers: _Headers) -> Principal | None:
@@ -150,7 +163,7 @@ class Authentication:
         if (
             _under(scope["path"], API)
             and scope.get("method", "GET") not in SAFE_METHODS
-            and not self._sessions.check_csrf(value, headers.csrf)
+            and not self._sessions.check_csrf(value, headers.text(b"x-csrf-token"))
         ):
             raise Forbidden("The request did not come from a page of ours.", hint="Reload the page and try again.")
         scope["ui_session"] = value
@@ -162,7 +175,7 @@ class Authentication:
         )
         # A person who is shown the way in was not refused anything.
         if self._refusals and not to_sign_in:
-            trace = tracing.parse(headers.traceparent)
+            trace = tracing.parse(headers.text(b"traceparent"))
             self._refusals.record(error, target=scope["path"], origin=_peer(scope), trace=trace.id if trace else "")
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": error.code})
@@ -187,53 +200,35 @@ class Authentication:
 
 
 class _Headers:
-    """The few headers that identity looks at, picked in one pass."""
+    """The few headers that identity looks at: picked in one pass, read when asked for."""
 
-    __slots__ = (
-        "accept",
-        "authorization",
-        "cookie",
-        "csrf",
-        "forwarded",
-        "host",
-        "origin",
-        "repeated",
-        "site",
-        "traceparent",
-    )
+    __slots__ = ("_values", "authorization", "cookie", "host", "repeated")
 
     def __init__(self, scope: Scope) -> None:
-        self.authorization: bytes | None = None
-        self.host = self.origin = self.cookie = self.csrf = self.accept = self.site = self.repeated = ""
-        self.traceparent = ""
-        self.forwarded = False
-        for name, value in scope["headers"]:
-            match name:
-                case b"host":
-                    self.repeated = self.repeated or ("host" if self.host else "")
-                    self.host = value.decode("latin-1")
-                case b"authorization":
-                    self.repeated = self.repeated or ("authorization" if self.authorization is not None else "")
-                    self.authorization = value
-                case b"origin":
-                    self.repeated = self.repeated or ("origin" if self.origin else "")
-                    self.origin = value.decode("latin-1")
-                case b"cookie":
-                    # HTTP/2 front ends may split cookies over several headers (RFC 9113, 8.2.3).
-                    self.cookie = (
-                        f"{self.cookie}; {value.decode('latin-1')}" if self.cookie else value.decode("latin-1")
-                    )
-                case b"x-csrf-token":
-                    self.csrf = value.decode("latin-1")
-                case b"accept":
-                    self.accept = value.decode("latin-1")
-                case b"sec-fetch-site":
-                    self.site = value.decode("latin-1")
-                case b"traceparent":
-                    self.traceparent = value.decode("latin-1")
-                case _:
-                    if name in FORWARDED:
-                        self.forwarded = True
+        found: list[tuple[bytes, bytes]] = [pair for pair in scope["headers"] if pair[0] in LOOKED_AT]
+        values = self._values = dict(found)
+        self.repeated = "" if len(values) == len(found) else _repeated(found)
+        self.host = values.get(b"host", b"").decode("latin-1")
+        self.authorization: bytes | None = values.get(b"authorization")
+        self.cookie = ""
+        if b"cookie" in values:
+            # HTTP/2 front ends may split cookies over several headers (RFC 9113, 8.2.3).
+            self.cookie = "; ".join(value.decode("latin-1") for name, value in found if name == b"cookie")
+
+    def text(self, name: bytes) -> str:
+        """One of them; empty when it was not sent."""
+        return self._values.get(name, b"").decode("latin-1")
+
+    @property
+    def forwarded(self) -> bool:
+        """Whether some proxy says that it stands between."""
+        return any(name in self._values for name in FORWARDED)
+
+
+def _repeated(found: list[tuple[bytes, bytes]]) -> str:
+    """A header that came twice and of which there can be one."""
+    names = [name for name, _ in found]
+    return next((name.decode() for name in ONCE if names.count(name) > 1), "")
 
 
 def _under(path: str, *faces: str) -> bool:
@@ -243,7 +238,7 @@ def _under(path: str, *faces: str) -> bool:
 def _is_local(scope: Scope, headers: _Headers) -> bool:
     """Whether somebody on this machine calls for himself: no proxy's word, no other site's page."""
     client = scope.get("client")
-    if not client or headers.forwarded or headers.site == "cross-site":
+    if not client or headers.forwarded or headers.text(b"sec-fetch-site") == "cross-site":
         return False
     return is_loopback(client[0])
 
@@ -257,7 +252,7 @@ def _peer(scope: Scope) -> str:
 def _wants_page(scope: Scope, headers: _Headers) -> bool:
     if scope.get("method") != "GET" or _under(scope["path"], *TOKEN_FACES, API):
         return False
-    return "text/html" in headers.accept
+    return "text/html" in headers.text(b"accept")
 
 
 def _sign_in_and_back(scope: Scope) -> bytes:

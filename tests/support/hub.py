@@ -20,7 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from hub.app import Hub
 from hub.catalog.manifest import ServerSpec
-from hub.cli.protocol import BoundedProtocol
+from hub.cli.protocol import HttpConnection
 from hub.db import migrate
 from hub.db.engine import Database
 from hub.identity.principal import LOCAL_ADMINISTRATOR
@@ -176,7 +176,7 @@ async def running_hub(home: Path, **more: Any) -> AsyncGenerator[RunningHub]:
     # Servers outlive the hub that holds connections to them, so that nobody waits for anybody at the end.
     async with AsyncExitStack() as servers, AsyncExitStack() as stack:
         await stack.enter_async_context(hub.running())
-        url = await stack.enter_async_context(serving(hub.app, listener, lifespan=False, http=BoundedProtocol))
+        url = await stack.enter_async_context(serving(hub.app, listener, lifespan=False, http=HttpConnection))
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30, verify=False))
         _, token = await hub.keys.create("tester", ["call"])
         yield RunningHub(hub, url, http, token, servers)

@@ -196,3 +196,14 @@ async def test_mirrored_headers_have_bounds(running: RunningHub, behind: Behind)
     assert not behind.server.calls
     fits = {f"mcp-param-x{number}": "1" for number in range(63)} | {"mcp-param-long": "a" * 8192}
     assert (await running.modern("tools/call", ECHO, headers=fits)).status_code == 200
+
+
+async def test_a_key_that_was_revoked_is_refused_on_a_connection_where_it_was_good(running: RunningHub) -> None:
+    row, token = await running.hub.keys.create("short", ["call"])
+    # The same head each time, so that nothing of it is looked at anew but whether the key still holds.
+    for text in ("a", "b", "c"):
+        answer = await running.modern("tools/call", {"name": "echo", "arguments": {"text": text}}, token=token)
+        assert events(answer)[-1]["result"]["structuredContent"]["text"] == text
+    await running.hub.keys.revoke(row.id)
+    answer = await running.modern("tools/call", {"name": "echo", "arguments": {"text": "d"}}, token=token)
+    assert answer.status_code == 401
