@@ -34,8 +34,8 @@ format: setup
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## Measure the data path beside a direct call
-	@$(BIN)/python -m benchmarks
+bench: setup ## Measure the hub beside a direct call and nginx; ARGS choose rows (--list shows them)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 soak: setup ## Run what takes minutes: leaks, kill storms, fuzzing; ARGS name scenarios and --minutes
 	@$(BIN)/python -m benchmarks.soak $(ARGS)

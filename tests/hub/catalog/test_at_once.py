@@ -11,9 +11,9 @@ import pytest
 from hub.catalog import children
 from hub.catalog.manifest import Declaration, ServerSpec
 from hub.catalog.models import ServerRow
-from hub.catalog.service import THE_HUB, Catalog
+from hub.catalog.service import PROBES_AT_ONCE, THE_HUB, Catalog
 from hub.errors import Conflict, HubError, NotFound
-from hub.upstream.address import Address
+from hub.upstream.address import Address, Survey, Wanted
 from tests.hub.catalog.scripted import ADMIN, Stage, offering, stage, tool
 
 pytestmark = pytest.mark.anyio
@@ -271,3 +271,34 @@ async def test_a_declaration_that_this_version_cannot_read_is_a_reason_not_a_fai
     shown = await on.catalog.refresh(THE_HUB, "local")
     assert (shown["state"], shown["reason"]) == ("down", "Its declaration does not fit this version: declare it anew.")
     await on.catalog.reconcile()
+
+
+async def test_a_file_of_many_servers_starts_only_some_of_them_at_once(on: Stage) -> None:
+    """Field, P15: a hundred servers that start together starve each other until all are too late."""
+    at_once, most = 0, 0
+    look = on.world.look
+
+    async def counted(address: Address, wanted: Wanted) -> Survey:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await anyio.lowlevel.checkpoint()
+        try:
+            return await look(address, wanted)
+        finally:
+            at_once -= 1
+
+    many = [ServerSpec(name=f"s{number}", command=["true"]) for number in range(40)]
+    catalog = Catalog(
+        on.database,
+        counted,
+        on.snapshots,
+        on.runner,
+        on.keyring,
+        on.audit,
+        package_folder=Path(str(on.database.engine.url.database)).parent / "packages",
+    )
+    await catalog.load()
+    await catalog.apply(ADMIN, Declaration(servers=many))
+    assert len(on.world.children) == len(many)
+    assert 1 < most <= PROBES_AT_ONCE

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.catalog.naming import BUDGET, LONGEST_NAME, URI_SCHEME, Holder, expose
+from hub.catalog.naming import BUDGET, CLIENT_PREFIX, LONGEST_NAME, URI_SCHEME, Holder, expose
 from hub.upstream.address import Kind
 
 SERVERS = st.sampled_from(["a", "b", "a-b", "x" * 40])
@@ -119,3 +120,21 @@ def test_the_first_owner_of_a_uri_keeps_it_and_others_are_exposed_below_their_se
 
 def test_uncontested_resources_leave_no_claims_behind() -> None:
     assert not expose([Holder("a", "resource", f"file:///{n}") for n in range(50)]).claims
+
+
+def test_a_hundred_thousand_random_names_fit_lead_back_and_stay_when_registered_again() -> None:
+    draw = Random(20261125)
+    letters = "abcXYZ019_-.:/ éß漢字" + "x" * 20
+    servers = ["".join(draw.choices("abcdefgh-", k=draw.randrange(1, 40))) for _ in range(300)]
+    words = ["".join(draw.choices(letters, k=draw.randrange(1, 100))) for _ in range(20_000)]
+    holders = list(dict.fromkeys(tool(draw.choice(servers), draw.choice(words)) for _ in range(100_500)))[:100_000]
+    assert len(holders) > 99_000
+    names = expose(holders)
+    exposed = set(names.listed.values())
+    assert len(exposed) == len(holders)
+    assert max(len(CLIENT_PREFIX + name) for name in exposed) <= LONGEST_NAME
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+", name) for name in exposed)
+    assert all(names.callable["tool", name] == holder for holder, name in names.listed.items())
+    # Forgotten and registered again in another order, each under the name that it had.
+    again = draw.sample(holders, len(holders))
+    assert expose(again, names.claims).listed == names.listed

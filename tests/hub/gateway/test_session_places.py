@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,8 @@ from hub.errors import TooMany
 from hub.gateway import sessions as module
 from hub.gateway.sessions import IDLE_SECONDS, Session, Sessions
 from hub.upstream.jsonrpc import Message
+from tests.support.hub import RunningHub, events
+from tests.support.upstreams import Exchange, RawServer
 
 pytestmark = pytest.mark.anyio
 
@@ -86,3 +89,47 @@ async def test_sweeps_go_on_by_themselves_with_what_is_beside(monkeypatch: pytes
         await twice.acquire()
     owner.cancel()
     assert len(sessions) == 0
+
+
+async def test_clients_that_come_and_go_without_a_word_leave_nothing_at_the_server(
+    running: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Field, P6, in short; `make soak` does it 50,000 times and looks at the memory."""
+    monkeypatch.setattr(module, "MOST_OF_ONE", 5)
+    open_: set[str] = set()
+
+    async def act(one: Exchange) -> None:
+        head = one.head.decode("latin-1").lower()
+        if head.startswith("delete"):
+            open_.difference_update(line.partition(": ")[2] for line in head.split("\r\n") if "mcp-session-id" in line)
+            await one.whole(b"{}")
+        elif one.message.get("method") == "initialize":
+            session = f"session{len(seen)}"
+            seen.append(session)
+            open_.add(session)
+            facts: dict[str, Any] = {"tools": {}}
+            told = {"protocolVersion": "2025-11-25", "capabilities": facts, "serverInfo": {"name": "s", "version": "1"}}
+            await one.answer(told, headers=f"mcp-session-id: {session}\r\n")
+        elif one.message.get("method") == "tools/list":
+            await one.answer({"tools": [{"name": "work", "inputSchema": {"type": "object"}}]})
+        elif one.message.get("id") is not None and one.message.get("method") == "tools/call":
+            await one.answer({"content": []})
+        else:
+            await one.whole(b"", "202 Accepted" if one.message else "405 Method Not Allowed")
+
+    seen: list[str] = []
+    server = await running.servers.enter_async_context(RawServer(act))
+    await running.register("counted", server.url, "legacy")
+    params: dict[str, Any] = {"name": "work", "arguments": {}}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    for _ in range(30):
+        headers = await running.session()
+        assert "result" in events(await running.http.post("/mcp", json=call, headers=headers))[-1]
+    for _ in range(5):
+        # What health checks do: each look opens a session of its own, and ends it.
+        await running.refresh("counted")
+    async with asyncio.timeout(5):
+        while len(open_) > 5:
+            await asyncio.sleep(0.01)
+    assert len(seen) >= 30 + 5
+    assert len(running.hub.legacy_sessions) == 5
