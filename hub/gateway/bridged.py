@@ -24,7 +24,7 @@ from hub.upstream.pool import Pool
 MOST_BRIDGED = 2000
 """Sessions held at once; the least used idle one goes first."""
 
-MOST_BESIDE = 16
+MOST_BESIDE = 256
 """Sessions of one principal with one server where a session carries one call at a time."""
 
 IDLE_SECONDS = 300.0
@@ -73,8 +73,8 @@ class BridgedSessions:
     async def lend(self, server: Server, subject: str, able: Abilities, on_message: OnMessage) -> Held:
         """The session of a principal with a server, counted as in use until `give_back`."""
         key: Key = (server.name, server.digest, subject, able, 0)
-        if server.address.transport == "sse":
-            # What comes on the one stream of that transport does not say which call it belongs to.
+        if server.address.transport == "sse" or (able and server.address.socket):
+            # What comes over one stream, or from a child's stdout, does not say which of a session's calls asks.
             key = self._unused(key)
         held = self._held.get(key)
         if held is not None:

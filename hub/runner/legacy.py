@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.types import Receive, Send
@@ -221,11 +221,21 @@ class LegacyPeer:
         self._turn.set()
 
     def finished(self, exchange: Exchange) -> None:
-        """A call has ended: the server waits for no answer to what it asked during it."""
+        """A call has ended: the server waits for no answer to what it asked during it.
+
+        With another call of the same session under way, the question may be that one's.
+        """
+        pipe = self.replica.thing
+        others = [] if pipe is None else [one for one in pipe.open.values() if one.owner == exchange.owner]
         for number in list(exchange.asks):
-            self._drop(number)
-        if self.replica.thing is not None:
-            self._clear_up(self.replica.thing)
+            ask = self._asks.get(number)
+            if ask is None or not others:
+                self._drop(number)
+                continue
+            self._asks[number] = replace(ask, exchange=others[0])
+            others[0].asks.add(number)
+        if pipe is not None:
+            self._clear_up(pipe)
 
     async def _open(self) -> Pipe:
         pipe, self._initialized = await self._opener()
@@ -267,7 +277,8 @@ class LegacyPeer:
                 if not await send_answer(send, receive, exchange.outbox, self._bounds.answer_seconds):
                     self._abandon(pipe, exchange)
         finally:
-            self._starting.pop(exchange, None)
+            if self._starting.pop(exchange, "gone") is None:
+                self._turn.set()
             session.streams -= 1
             session.last_used = time.monotonic()
 
