@@ -171,6 +171,8 @@ class Upstream:
 
     def close(self) -> None:
         """Drop all connections."""
+        # Nobody waits for a server that was removed.
+        self._has_worked = False
         self.origin.close()
 
     def _may_be_restarting(self) -> bool:

@@ -20,13 +20,23 @@ from tests.support.installation import Installation, free_port, installed
 pytestmark = pytest.mark.slow
 
 JSON = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+META = "io.modelcontextprotocol/"
 TIMES = 24
 """New connections per question: the chance that one worker took them all is one in millions."""
 
 SERVER = """
 import sys
 from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+from pydantic import BaseModel
+class Who(BaseModel):
+    name: str
 server = MCPServer("greeter")
+@server.tool()
+async def ask(ctx: Context) -> str:
+    '''Asks who is there, in the middle of the call.'''
+    answer = await ctx.elicit("Who are you?", Who)
+    return f"hello {answer.data.name}"
 @server.tool()
 def greet(name: str) -> str:
     '''Greets.'''
@@ -47,6 +57,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Generator[Installation]:
                 # The server is still starting; its refusal to connect is immediate.
                 added = installation.run("servers", "add", "greeter", f"http://127.0.0.1:{port}/mcp")
             assert added.returncode == 0, added.stderr
+            # The same again as an old server, which asks on the stream of a call.
+            old = installation.run("servers", "add", "asker", f"http://127.0.0.1:{port}/mcp", "--era", "legacy")
+            assert old.returncode == 0, old.stderr
             yield installation
     finally:
         server.kill()
@@ -133,3 +146,59 @@ def test_no_path_can_smuggle_a_header_to_the_other_worker(two: Installation) -> 
             answer = httpx.post(f"{two.url}{path}", json=HELLO, headers=sent, timeout=30)
             assert answer.status_code in (400, 404)
             assert "mcp-session-id" not in answer.headers
+
+
+def modern(installation: Installation, token: str, identifier: int, **more: Any) -> httpx.Response:
+    """A modern call of the old server's tool that asks, on a connection of its own."""
+    meta: dict[str, Any] = {f"{META}protocolVersion": "2026-07-28", f"{META}clientCapabilities": {"elicitation": {}}}
+    params: dict[str, Any] = {"name": "ask", "arguments": {}, "_meta": meta} | more
+    sent = JSON | {"authorization": f"Bearer {token}", "mcp-protocol-version": "2026-07-28"}
+    sent |= {"mcp-method": "tools/call", "mcp-name": "ask"}
+    body = message("tools/call", params, identifier)
+    return httpx.post(f"{installation.url}/mcp/s/asker", json=body, headers=sent, timeout=30)
+
+
+def test_a_call_at_rest_goes_on_whichever_worker_gets_the_answer(two: Installation) -> None:
+    token, stranger = two.token("asked"), two.token("not-asked")
+    holders: Counter[str] = Counter()
+    for number in range(TIMES):
+        told = modern(two, token, number).json()["result"]
+        assert told["resultType"] == "input_required"
+        holders[told["requestState"].split(".")[1]] += 1
+        (key,) = told["inputRequests"]
+        answer = {"action": "accept", "content": {"name": f"caller {number}"}}
+        retry: dict[str, Any] = {"requestState": told["requestState"], "inputResponses": {key: answer}}
+        refused = modern(two, stranger, 1000 + number, **retry)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (200, -32602)
+        done = modern(two, token, 2000 + number, **retry).json()
+        assert (done["id"], done["result"]["content"][0]["text"]) == (2000 + number, f"hello caller {number}")
+    assert set(holders) == {"0", "1"}, "both workers held some"
+
+
+def test_a_call_whose_worker_is_gone_is_refused_and_not_begun_again(two: Installation) -> None:
+    token = two.token("late")
+    told = modern(two, token, 1).json()["result"]
+    _, _, sealed = told["requestState"].split(".", 2)
+    for worker in ("0", "1", "7", "x"):
+        moved: dict[str, Any] = {"requestState": f"park.{worker}.{sealed[:-4]}AAAA", "inputResponses": {}}
+        assert modern(two, token, 2, **moved).json()["error"]["code"] == -32602
+
+
+def test_a_legacy_clients_answer_reaches_the_worker_that_asked(two: Installation) -> None:
+    token = two.token("legacy-asked")
+    hello = HELLO | {"params": HELLO["params"] | {"capabilities": {"elicitation": {}}}}
+    session = {"mcp-session-id": post(two, token, hello).headers["mcp-session-id"]}
+    sent = JSON | {"authorization": f"Bearer {token}"} | session
+    for number in range(TIMES):
+        call = message("tools/call", {"name": "asker__ask", "arguments": {}}, 10 + number)
+        said: list[dict[str, Any]] = []
+        with httpx.stream("POST", f"{two.url}/mcp", json=call, headers=sent, timeout=30) as stream:
+            for line in stream.iter_lines():
+                if not line.startswith("data: "):
+                    continue
+                said.append(json.loads(line[6:]))
+                if said[-1].get("method") == "elicitation/create":
+                    result = {"action": "accept", "content": {"name": f"caller {number}"}}
+                    answer = {"jsonrpc": "2.0", "id": said[-1]["id"], "result": result}
+                    assert post(two, token, answer, **session).status_code == 202
+        assert said[-1]["result"]["content"][0]["text"] == f"hello caller {number}"
