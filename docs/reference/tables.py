@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from agents.manifest import Limits, Manifest, PlannedCall
 from hub.audit.events import EVENTS
+from hub.catalog.profiles import TABLE
 from hub.doctor import checks
 from hub.errors import HubError
 from hub.inference.usage import Usage
@@ -33,6 +34,27 @@ OWNERS = {
     "server": "whoever runs the server behind it",
     "administrator": "an administrator of the hub",
 }
+
+
+def clients_page() -> str:
+    """What clients cannot take, and what the hub does about it."""
+    rows = [
+        f"| `{one.name}` | {one.title} | {', '.join(f'`{name}`' for name in one.names) or 'all others'} "
+        f"| {one.most_tools or ''} | {one.longest_name or ''} | {', '.join(one.dialects)} | {', '.join(one.gaps)} "
+        f"| {one.source} |"
+        for one in TABLE
+    ]
+    return _page(
+        "Clients",
+        "What common MCP clients cannot take. The hub knows a client by the name that it gives itself; `?client=NAME` "
+        "in the URL or `client: NAME` in a collection says otherwise. Lists are fitted to it: names are shortened to "
+        "what its own prefix leaves (with a hash, alike at every time), schemas are put into words that it takes, "
+        "`outputSchema` is left out for a client that refuses results for it. A list that is longer than its limit "
+        "of tools is shown in search mode; with `?mode=all` it is cut, pinned tools first. The client is told so in "
+        "the instructions, the operator by the metric `entrepot_lists_fitted`. Whatever is not listed, or is listed "
+        "under a shorter name, can be called by its own name all the same.",
+        _table("profile", "client", "calls itself", "tools", "name", "schemas", "gaps", "known from", rows=rows),
+    )
 
 
 def actions_page() -> str:
@@ -264,6 +286,7 @@ def _cell(text: str) -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "actions.md": actions_page,
+    "clients.md": clients_page,
     "events.md": events_page,
     "metrics.md": metrics_page,
     "errors.md": errors_page,

@@ -134,6 +134,7 @@ class Collection(Shape):
     members: list[str]
     mode: Mode
     pinned: list[str]
+    client: str
 
 
 class Collections(Shape):
@@ -151,6 +152,7 @@ class CollectionBody(Strict):
     members: Annotated[list[Argument], Field(max_length=5_000)]
     mode: Mode = "all"
     pinned: Annotated[list[Argument], Field(max_length=50)] = Field(default_factory=list[str])
+    client: Annotated[str, StringConstraints(max_length=100)] = ""
 
 
 class Change(Shape):

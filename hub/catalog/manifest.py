@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 import orjson
 import yaml
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
 
 from hub.catalog.limits import LimitSpec
+from hub.catalog.profiles import PROFILES
 from hub.catalog.snapshot import Mode
 from hub.catalog.strict import NAME, Name, Short, Strict, Text
 from hub.catalog.terms import ConcurrencySpec, DeadlinesSpec, HealthSpec
@@ -164,6 +165,17 @@ class CollectionSpec(Strict):
     pinned: Annotated[list[Pattern], Field(max_length=50)] = Field(
         default_factory=list[str], description="Tools that are listed in every mode, as `server` or `server/name`."
     )
+    client: str = Field(
+        default="",
+        description="The profile of all its clients, whatever they call themselves: a name of the table of clients.",
+    )
+
+    @field_validator("client")
+    @classmethod
+    def _is_a_profile(cls, client: str) -> str:
+        if client and client not in PROFILES:
+            raise ValueError(f"there is no client profile {client!r}: one of {', '.join(PROFILES)}")
+        return client
 
 
 class Declaration(Strict):

@@ -78,6 +78,8 @@ class CollectionRow(HubTable, table=True):
     mode: str = "all"
     """all | search | code"""
     pinned: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
+    client: str = ""
+    """The profile of its clients, or empty."""
 
 
 class ToolVectorRow(HubTable, table=True):

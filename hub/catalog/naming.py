@@ -98,6 +98,11 @@ def qualified_name(holder: Holder, budget: int = BUDGET) -> str:
     return long if _fits(long, budget) else _shortened(holder, long, budget, _HASH_LENGTHS[0])
 
 
+def shortened(holder: Holder, name: str, budget: int) -> str:
+    """A name within the budget: its beginning and a hash of whose it is, the same at every time."""
+    return _shortened(holder, name, budget, _HASH_LENGTHS[0])
+
+
 def _candidates(holder: Holder, bare: str, budget: int, *, bare_allowed: bool) -> Iterator[str]:
     if bare_allowed:
         yield bare

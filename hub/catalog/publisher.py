@@ -35,6 +35,7 @@ class Curated:
     members: tuple[str, ...]
     mode: Mode = "all"
     pinned: tuple[str, ...] = ()
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Publisher:
             parts = tuple(part for _, part in taken.values() if part is not None)
             key = f"c/{collection.name}"
             plain = _view(key, parts, tuple(part.server for part in parts), aliases)
-            views[key] = replace(plain, mode=collection.mode, pinned=collection.pinned)
+            views[key] = replace(plain, mode=collection.mode, pinned=collection.pinned, client=collection.client)
         return Snapshot(revision, {offer.server.name: offer.server for offer in offers}, views)
 
     def _holders_of(self, offer: Offer) -> tuple[Holder, ...]:

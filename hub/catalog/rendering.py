@@ -80,6 +80,7 @@ def collection(row: CollectionRow) -> dict[str, Any]:
         "members": list(row.members),
         "mode": row.mode,
         "pinned": list(row.pinned),
+        "client": row.client,
     }
 
 

@@ -212,7 +212,8 @@ class Catalog:
         else:
             raise Conflict("Other workers keep claiming the same names.", hint="Try again.")
         curated = [
-            Curated(row.name, tuple(row.members), cast("Mode", row.mode), tuple(row.pinned)) for row in read.collections
+            Curated(row.name, tuple(row.members), cast("Mode", row.mode), tuple(row.pinned), row.client)
+            for row in read.collections
         ]
         snapshot = self._publisher.build(offers, curated, names, read.revision)
         snapshot = replace(snapshot, limits=self._limits_of(read.limits))

@@ -94,6 +94,10 @@ class View:
     parts: tuple[Part, ...] = ()
     """What `listed` is joined from: what is decided for a whole server need not look at each of its targets.
     Empty where a view lists something else than its servers do."""
+    client: str = ""
+    """The profile of all its clients (`profiles.py`), where it declares one."""
+    profile: str = ""
+    """The profile that it is shown in, for a client that needs one."""
 
     def resolve(self, kind: Kind, name: str) -> Target | None:
         """The target behind a name, or None."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from hub.catalog.profiles import Profile, of_client
 from hub.cli.clients import configurations
 from hub.cli.command import Command, json_option, read_settings
 from hub.cli.show import print_json
@@ -28,3 +29,16 @@ def connect(client: str | None, key: str, as_json: bool) -> None:
             click.echo()
         click.echo(f"{name} · {where}", err=client is not None)
         click.echo(text)
+        about = told_of(of_client(name))
+        if about:
+            click.echo(about, err=True)
+
+
+def told_of(profile: Profile) -> str:
+    """What somebody who connects this client should know of it."""
+    parts: list[str] = []
+    if profile.most_tools:
+        parts.append(f"It takes {profile.most_tools} tools; where there are more, it is given tools to find them.")
+    if "list-changed" in profile.gaps:
+        parts.append("It reads the list of tools once: connect it again to see new ones.")
+    return " ".join(parts)

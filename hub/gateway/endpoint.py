@@ -16,6 +16,7 @@ from hub.errors import BadRequest, HubError, NotFound, Unauthenticated
 from hub.gateway import eras
 from hub.gateway.departures import Departures
 from hub.gateway.eras import LEGACY, Head
+from hub.gateway.fitting import client_in_query
 from hub.gateway.forward import Forwarder
 from hub.gateway.legacy import LegacyFace
 from hub.gateway.modern import ModernFace
@@ -151,6 +152,7 @@ def _addressed(scope: Scope) -> tuple[str, Head]:
     head = Head.of(scope["headers"])
     if scope["query_string"]:
         head.mode = in_query(scope["query_string"])
+        head.client = client_in_query(scope["query_string"])
     return endpoint_key(scope["path"]), head
 
 

@@ -43,7 +43,9 @@ class Head:
     repeated: bytes = b""
     params: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
     mode: Mode | None = None
-    """What the URL asks for (`modes.in_query`): the one part of a request's head that is no header."""
+    """What the URL asks for (`modes.in_query`): a part of a request's head that is no header."""
+    client: str = ""
+    """The client profile that the URL names, likewise."""
 
     @classmethod
     def of(cls, headers: Iterable[tuple[bytes, bytes]]) -> Head:

@@ -22,6 +22,7 @@ from hub.catalog.watcher import Changes
 from hub.errors import BadRequest, HubError, InvalidParams, NotFound
 from hub.gateway.calls import VERBS, Call, Calls
 from hub.gateway.eras import LEGACY, Head, UnknownMethod
+from hub.gateway.fitting import Client
 from hub.gateway.heartbeats import Heartbeats
 from hub.gateway.listing import LISTS, Listing
 from hub.gateway.modes import in_capabilities
@@ -157,7 +158,8 @@ class LegacyFace:
         version = asked if asked in VERSIONS else VERSIONS[0]
         snapshot = self._snapshots.current
         mode = head.mode or in_capabilities(params["capabilities"])
-        view = self._listing.view(snapshot, key, principal, mode)
+        client = Client(head.client, params.get("clientInfo"))
+        view = self._listing.view(snapshot, key, principal, mode, client)
         with self._audit.recording("session:open", principal, target=key or "/"):
             handshake = jsonrpc.dumps(params | {"protocolVersion": version})
             session = self._sessions.create(principal.subject, key, version, handshake)
@@ -180,7 +182,8 @@ class LegacyFace:
         if method == "ping":
             return 200, jsonrpc.result(identifier, b"{}")
         snapshot = self._snapshots.current
-        view = self._listing.view(snapshot, key, principal, head.mode or session.mode)
+        client = Client(head.client, session.client)
+        view = self._listing.view(snapshot, key, principal, head.mode or session.mode, client)
         try:
             params = message.params()
         except jsonrpc.NotJson as error:

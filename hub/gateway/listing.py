@@ -17,14 +17,17 @@ import orjson
 
 from hub import __version__
 from hub.audit.refusals import Refusals
+from hub.catalog.profiles import ANY, PROFILES, Profile
 from hub.catalog.snapshot import KINDS, Era, Kind, Mode, Server, Snapshot, View
 from hub.errors import InvalidParams, NotFound
+from hub.gateway.dialects import fitted
+from hub.gateway.fitting import SOMEBODY, Client, Fits, cut
 from hub.gateway.modes import HOW_TO, Modes
 from hub.gateway.own import OwnTools
 from hub.gateway.own_tasks import TASKS
 from hub.identity.principal import Principal
 from hub.policy.admission import Admission
-from hub.policy.visible import Visible
+from hub.policy.visible import Selection, Visible
 from hub.telemetry.metrics import Metrics
 from hub.upstream import jsonrpc
 from hub.upstream.modern_http import META
@@ -82,6 +85,7 @@ class Listing:
         self._refusals = refusals
         self._own = own
         self._modes = Modes(own.names)
+        self._fits = Fits()
         self._admission = admission
         self._metrics = metrics
         self._visible = Visible(admission)
@@ -90,8 +94,15 @@ class Listing:
         self._words: dict[tuple[object, ...], bytes] = {}
         self._of: Snapshot | None = None
 
-    def view(self, snapshot: Snapshot, key: str, principal: Principal, asked: Mode | None = None) -> View:
-        """The endpoint's content, shown as asked or else as declared.
+    def view(
+        self,
+        snapshot: Snapshot,
+        key: str,
+        principal: Principal,
+        asked: Mode | None = None,
+        client: Client = SOMEBODY,
+    ) -> View:
+        """The endpoint's content, shown as asked or else as declared, and as the client can take it.
 
         Raises `NotFound` alike for one that is not there and one that is not allowed.
         """
@@ -102,8 +113,21 @@ class Listing:
             error = WithheldView(no_endpoint(key), hint=WHAT_THERE_IS)
             self._refusals.record(error, principal, target=f"/mcp/{key}")
             raise error
+        profile = client.profile(view)
         mode = asked or view.mode
-        return view if mode == "all" == view.mode else self._modes.shown(snapshot, view, mode)
+        if mode == "all" and asked is None and self._overfull(snapshot, view, principal, profile):
+            # More tools than the client takes: it is given a way to find them rather than some of them.
+            mode = "search"
+        shown = view if mode == "all" == view.mode else self._modes.shown(snapshot, view, mode)
+        return shown if profile is ANY else self._fits.shown(snapshot, shown, profile)
+
+    def _overfull(self, snapshot: Snapshot, view: View, principal: Principal, profile: Profile) -> bool:
+        """Whether a client is to be shown more tools than it takes."""
+        return bool(profile.most_tools) and self._count(snapshot, view, principal) > profile.most_tools
+
+    def _count(self, snapshot: Snapshot, view: View, principal: Principal) -> int:
+        """The tools of an endpoint that this principal may call."""
+        return len(self._visible.targets(snapshot, snapshot.views[view.key], "modern", "tool", principal))
 
     def servers(self, snapshot: Snapshot, view: View, principal: Principal) -> list[Server]:
         """The servers of an endpoint of which this principal may use anything."""
@@ -116,7 +140,7 @@ class Listing:
         if snapshot is not self._of:
             self._forget(snapshot)
         start = 0 if cursor is None else _offset(cursor)
-        key = (view.key, view.mode, era, method, self._admission.rules(principal).calls, start)
+        key = (view.key, view.mode, view.profile, era, method, self._admission.rules(principal).calls, start)
         # Taken out and put back, so that the first is the one that was not asked for the longest.
         page = self._pages.pop(key, None)
         if page is None:
@@ -127,12 +151,20 @@ class Listing:
         self._pages[key] = page
         if page.empty:
             self._metrics.empty(page.empty)
+        if view.profile and method == "tools/list" and not start:
+            profile = PROFILES[view.profile]
+            if self._overfull(snapshot, view, principal, profile):
+                self._metrics.fitted.labels(profile.name, "cut" if view.mode == "all" else "search").inc()
         return page.body
 
     def _page(self, snapshot: Snapshot, view: View, era: Era, method: str, principal: Principal, start: int) -> _Page:
         kind, member = LISTS[method]
         targets = self._visible.targets(snapshot, view, era, kind, principal)
-        shown = [one.fragment for one in targets.page(start, PAGE)]
+        profile = PROFILES.get(view.profile, ANY)
+        fits = kind == "tool" and profile is not ANY
+        if fits and view.mode == "all" and 0 < profile.most_tools < len(targets):
+            targets = Selection((cut(targets.all(), view.pinned, profile.most_tools),))
+        shown = [fitted(one, profile) if fits else one.fragment for one in targets.page(start, PAGE)]
         if view.mode != "all" and kind == "tool" and start == 0 and self._admission.calls(principal):
             shown = [*self._own.fragments(view.mode, era), *shown]
         parts = [b'"%b":[' % member.encode(), b",".join(shown), b"]"]
@@ -165,7 +197,7 @@ class Listing:
 
     def discover(self, snapshot: Snapshot, view: View, principal: Principal) -> bytes:
         """The result of `server/discover`."""
-        key = (view.key, view.mode, MODERN_VERSION, self._admission.rules(principal).calls)
+        key = (view.key, view.mode, view.profile, MODERN_VERSION, self._admission.rules(principal).calls)
         return self._said(snapshot, key, partial(self._discover, snapshot, view, principal))
 
     def _discover(self, snapshot: Snapshot, view: View, principal: Principal) -> bytes:
@@ -182,7 +214,7 @@ class Listing:
 
     def initialize(self, snapshot: Snapshot, view: View, version: str, principal: Principal) -> bytes:
         """The result of `initialize`."""
-        key = (view.key, view.mode, version, self._admission.rules(principal).calls)
+        key = (view.key, view.mode, view.profile, version, self._admission.rules(principal).calls)
         return self._said(snapshot, key, partial(self._initialize, snapshot, view, version, principal))
 
     def _initialize(self, snapshot: Snapshot, view: View, version: str, principal: Principal) -> bytes:
@@ -224,7 +256,16 @@ class Listing:
             words = told[0][1] if told else ""
         else:
             words = "\n\n".join(f"{name}: {text}" for name, text in told if text)[:LONGEST_INSTRUCTIONS]
-        return "\n\n".join(one for one in (HOW_TO[view.mode], words) if one)
+        return "\n\n".join(one for one in (HOW_TO[view.mode], self._fit(snapshot, view, principal), words) if one)
+
+    def _fit(self, snapshot: Snapshot, view: View, principal: Principal) -> str:
+        """What a client is told of a list that is not what it would be for others."""
+        profile = PROFILES.get(view.profile, ANY)
+        if not self._overfull(snapshot, view, principal, profile):
+            return ""
+        count, most = self._count(snapshot, view, principal), profile.most_tools
+        how = f"{most} of them are listed; the others" if view.mode == "all" else "They are not listed, and"
+        return f"There are {count} tools and {profile.title} takes {most}. {how} can be called by name all the same."
 
     def _info(self, snapshot: Snapshot, view: View, era: Era = "modern") -> Mapping[str, object]:
         if not view.key.startswith("s/"):

@@ -15,6 +15,7 @@ from hub.gateway import eras
 from hub.gateway.calls import VERBS, Call, Calls, Outcome
 from hub.gateway.departures import Departures
 from hub.gateway.eras import Head, Modern
+from hub.gateway.fitting import Client
 from hub.gateway.heartbeats import Heartbeats
 from hub.gateway.listing import LISTS, Listing
 from hub.gateway.modes import in_capabilities
@@ -97,7 +98,8 @@ class ModernFace:
                 raise Elsewhere(owner)
         snapshot = self._snapshots.current
         asked = head.mode or in_capabilities(request.meta.get(META + "clientCapabilities"))
-        view = self._listing.view(snapshot, key, principal, asked)
+        client = Client(head.client, request.meta.get(META + "clientInfo"))
+        view = self._listing.view(snapshot, key, principal, asked, client)
         method, identifier = message.method, message.id or b"null"
         if method in VERBS or method in TASK_METHODS or method == LISTEN:
             if method in LEGACY_ONLY:

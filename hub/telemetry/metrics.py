@@ -39,6 +39,12 @@ class Metrics:
         self.audit_index_lag = Gauge(
             "entrepot_audit_index_bytes_behind", "Bytes of the spool not yet searchable.", registry=registry
         )
+        self.fitted = Counter(
+            "entrepot_lists_fitted",
+            "Tool lists that were too long for their client, by client and by what became of them (search, cut).",
+            ["client", "how"],
+            registry=registry,
+        )
         self._calls: dict[tuple[str, str], Counter] = {}
         self._seconds: dict[str, Histogram] = {}
 

@@ -9,7 +9,16 @@ from types import ModuleType
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
-PAGES = ("actions.md", "events.md", "metrics.md", "errors.md", "manifest.md", "weights.md", "../doctor.md")
+PAGES = (
+    "actions.md",
+    "clients.md",
+    "events.md",
+    "metrics.md",
+    "errors.md",
+    "manifest.md",
+    "weights.md",
+    "../doctor.md",
+)
 
 
 @pytest.fixture(scope="module")
