@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
+
+import msgspec
 
 from hub.catalog.snapshot import Server, Target
 from hub.errors import HubError, Unavailable
@@ -35,8 +36,7 @@ class Broken(Enum):
     """Fail open: the call goes on, and the log says that nobody looked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(msgspec.Struct, frozen=True):
     """What is looked at, beside the bytes."""
 
     phase: Phase

@@ -6,7 +6,6 @@ a repeated key cannot make the hub and the server behind it see different things
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, cast
 
 import msgspec
@@ -80,8 +79,7 @@ def same_id(one: bytes | None, other: bytes | None) -> bool:
     return value(one) == value(other)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):  # made in a quarter of a dataclass's time, four times a call
     """One JSON-RPC message: `raw` as it came, its id as JSON bytes (None without one), and its members."""
 
     raw: bytes
