@@ -47,9 +47,10 @@ class Schema:
         self._validate = validator.validate
         self.is_valid = validator.is_valid
 
-    def too_much(self, values: int) -> bool:
-        """Whether holding so many values against it could take too long to be done on the path of a call."""
-        return self._steps * values > MOST_WORK
+    def too_much(self, body: bytes) -> bool:
+        """Whether holding this JSON against it could take too long to be done on the path of a call."""
+        # At two bytes each there cannot be more values; only where that could be too many are they counted.
+        return self._steps * len(body) > 2 * MOST_WORK and self._steps * (body.count(b",") + 1) > MOST_WORK
 
     def complaint(self, instance: Any) -> str:
         """What is wrong with an instance, for its author; empty when nothing is. Only the first fault is looked for:

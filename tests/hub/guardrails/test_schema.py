@@ -80,7 +80,8 @@ def test_no_schema_and_no_arguments_can_hold_the_worker() -> None:
     assert recursive.complaint(deep)
     assert not greedy.is_valid({"s": "a" * 100_000 + "b"})
     assert perf_counter() - began < 2
-    assert Schema(TEXT).too_much(MOST_WORK)
+    assert Schema(TEXT).too_much(b"," * MOST_WORK)
+    assert not Schema(TEXT).too_much(b"x" * MOST_WORK)
 
 
 def test_a_tool_with_an_unusable_schema_is_listed_and_told_of() -> None:
