@@ -234,6 +234,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
+        if self._broken is not None:
+            return
         if self._response is not None:
             self._finish(self._response)
         elif self._leaving is not None:
