@@ -14,6 +14,7 @@ from registry.shapes import (
     Exposed,
     Key,
     Line,
+    Looked,
     Model,
     Record,
     Run,
@@ -90,6 +91,15 @@ class ServerDetail:
     offers: tuple[Offer, ...]
     fault: Broken | None
     endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What the doctor found of a server, and the steps that found nothing."""
+
+    server: str
+    findings: tuple[Looked, ...]
+    steps: tuple[Looked, ...]
 
 
 @dataclass(frozen=True, slots=True)

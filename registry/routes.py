@@ -31,6 +31,7 @@ def routes_of(screens: Screens) -> list[Route | Mount]:
         ("/servers/new", add.add),
         ("/servers/{name}/refresh", servers.refresh),
         ("/servers/{name}/remove", servers.remove),
+        ("/servers/{name}/examine", servers.examine),
         ("/agents/{name}", agents.ask),
         ("/runs/{id}/cancel", agents.cancel),
         ("/models/new", models.add),

@@ -120,6 +120,18 @@ class Definition:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """One row of an examination: a step that found nothing, or a finding, which has an owner."""
+
+    name: Text
+    detail: Text = ""
+    hint: Text = ""
+    owner: Text = ""
+    means: Text = ""
+    advice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Key:
     """An API key; `token` is filled only in the answer that creates it."""
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from registry.contexts import Broken, Offer, ServerDetail, Servers
+from registry.contexts import Broken, Examined, Offer, ServerDetail, Servers
 from registry.formats import pretty
 from registry.hubface import Fault, read, segment
 from registry.schemas import as_schema, rows
 from registry.screens import Moved, Page, Visit, broken
-from registry.shapes import Definition, Server
+from registry.shapes import Definition, Looked, Server
 
 MARKS = (("readOnlyHint", True), ("destructiveHint", True), ("idempotentHint", True), ("openWorldHint", True))
+IDLE_SECONDS = 5
+"""How long an examination keeps silent on a stream: a person waits for the page."""
+
 WORST_FIRST = {"down": 0, "degraded": 1, "new": 2, "ready": 3}
 
 
@@ -46,6 +49,18 @@ async def refresh(visit: Visit) -> Moved:
     name = visit.path["name"]
     await visit.hub.post(f"/servers/{segment(name)}/refresh")
     return Moved(f"/servers/{segment(name)}", "done.refreshed", name)
+
+
+async def examine(visit: Visit) -> Page:
+    """POST /servers/{name}/examine: find what is wrong with it, by name. Takes seconds, at most about a minute."""
+    name = visit.path["name"]
+    rows = read(
+        tuple[Looked, ...], await visit.hub.post(f"/servers/{segment(name)}/doctor", idle=IDLE_SECONDS), "checks"
+    )
+    found = tuple(row for row in rows if row.owner)
+    return Page(
+        "pages/examined.html", Examined(name, found, tuple(row for row in rows if not row.owner)), "doctor.title", name
+    )
 
 
 async def remove(visit: Visit) -> Moved:

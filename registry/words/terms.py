@@ -25,6 +25,8 @@ TERMS: Mapping[str, tuple[str, str]] = {
     "owner.hub": ("whoever runs this hub", "枢纽的运维人员"),
     "owner.server": ("whoever runs the server", "该服务器的运维人员"),
     "owner.administrator": ("an administrator", "管理员"),
+    "owner.identity provider": ("whoever runs the identity provider", "身份提供方的运维人员"),
+    "owner.network": ("whoever runs the network or a proxy on the way", "网络或沿途代理的运维人员"),
     "serverkind.http": ("HTTP", "HTTP"),
     "serverkind.stdio": ("command", "命令"),
     "serverkind.package": ("package", "软件包"),

@@ -122,7 +122,8 @@ async def test_nobody_signs_in_unrecorded_but_everybody_may_leave(
 
 
 @pytest.mark.parametrize(
-    "path", ["/servers/weather/refresh", "/keys", "/keys/key_1/revoke", "/servers/new", "/connect"]
+    "path",
+    ["/servers/weather/refresh", "/servers/weather/examine", "/keys", "/keys/key_1/revoke", "/servers/new", "/connect"],
 )
 async def test_a_form_that_is_not_of_this_session_changes_nothing(
     browser: httpx.AsyncClient, scripted: ScriptedHub, path: str
@@ -135,6 +136,21 @@ async def test_a_form_that_is_not_of_this_session_changes_nothing(
 async def test_an_unhealthy_server_says_why(browser: httpx.AsyncClient) -> None:
     for path in ("/servers", "/servers/tickets"):
         assert "refused the connection" in (await browser.get(path)).text
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("en", "The server&#39;s certificate has expired."), ("zh", "服务器证书已过期。")]
+)
+async def test_an_examination_names_each_finding_whose_it_is_and_what_to_do(
+    browser: httpx.AsyncClient, language: str, said: str
+) -> None:
+    assert "/servers/weather/examine" in (await browser.get("/servers/weather")).text
+    answer = await browser.post("/servers/weather/examine", data=CSRF, headers={"accept-language": language})
+    assert answer.status_code == 200 and answer.text.count("<h1") == 1
+    assert "<code>tls-expired</code>" in answer.text and said in answer.text
+    assert "<code>clock-skew</code>" in answer.text and "&lt;b&gt;86400 s&lt;/b&gt;" in answer.text
+    assert ("Renew the certificate." if language == "en" else "更新证书。") in answer.text
+    assert ("whoever runs the identity provider" if language == "en" else "身份提供方") in answer.text
 
 
 async def test_servers_are_filtered_by_state_and_words(browser: httpx.AsyncClient) -> None:

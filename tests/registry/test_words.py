@@ -11,6 +11,7 @@ import pytest
 import registry
 from registry.i18n import choose
 from registry.words import WORDS
+from registry.words.doctor import DOCTOR
 from registry.words.pages import PAGES
 from registry.words.shell import SHELL
 from registry.words.terms import TERMS
@@ -20,7 +21,7 @@ SPOKEN = ("aria-label", "title", "alt", "placeholder", "data-busy", "data-done")
 
 
 def test_every_word_is_there_in_both_languages_with_the_same_gaps() -> None:
-    assert len(WORDS) == len(PAGES) + len(SHELL) + len(TERMS)
+    assert len(WORDS) == len(PAGES) + len(SHELL) + len(TERMS) + len(DOCTOR)
     for key, (english, chinese) in WORDS.items():
         assert english.strip(), key
         assert chinese.strip(), key

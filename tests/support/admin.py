@@ -122,6 +122,16 @@ def record(
     return {"segment": "w0", "number": number, "at": AT, "event": event, "subject": subject, "on_behalf_of": "", "server": name, "target": target, "outcome": outcome, "milliseconds": spent, "trace": "4bf92f3577b34da6a3ce929d0e0e4736", "detail": {}}  # fmt: skip
 
 
+EXAMINED: list[dict[str, Any]] = [
+    {"name": "connection", "ok": True, "detail": "weather.test is 203.0.113.7, port 443 answers (12 ms)", "hint": ""},
+    {"name": "tls-expired", "ok": False, "advice": False, "detail": "certificate has expired", "owner": "server",
+     "hint": "Renew the certificate.", "means": "The server's certificate has expired.", "docs": "docs/doctor.md"},
+    {"name": "clock-skew", "ok": True, "advice": True, "detail": "<b>86400 s</b> ahead", "owner": "identity provider",
+     "hint": "", "means": "", "docs": "docs/doctor.md"},
+]  # fmt: skip
+"""An examination with a fault and an advice."""
+
+
 @dataclass
 class ScriptedHub:
     """The faces of a hub, from data that a test may change before it asks."""
@@ -249,6 +259,8 @@ class ScriptedHub:
             if not dry:
                 self.servers.append(made)
             return JSONResponse(made, 201)
+        if path[-1] == "doctor":
+            return JSONResponse({"checks": EXAMINED})
         if noun == "tokens" and method == "POST":
             return JSONResponse(self.tokens[0] | {"name": sent["name"], "token": "ent_7Qf2vYx0kR9sB4nT1mWc8LzA"}, 201)
         if path[-1] == "verify":
