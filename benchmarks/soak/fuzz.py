@@ -10,6 +10,7 @@ import asyncio
 import faulthandler
 import hashlib
 import logging
+import re
 import tempfile
 import time
 from collections import Counter
@@ -18,16 +19,19 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.soak.scenario import Finding, Plan, Scenario
-from tests.fuzz.answers import looked_at
+from hub.upstream.address import Wanted
+from tests.fuzz.answers import Liar, called, looked_at, lying
 from tests.fuzz.drive import Complaints, Fault, Gun, Report
 from tests.fuzz.test_functions import DRAWS
-from tests.support.hub import running_hub
+from tests.support.hub import RunningHub, running_hub
 
 FINDINGS = Path(__file__).parents[1] / "fuzz-findings"
 HUNG_SECONDS = 300.0
 """After so long without a step of the loop every thread's stack is printed: that is a hang."""
 
-SHARES = {"requests to a hub": 0.7, "answers to its looks": 0.2, "pure functions": 0.1}
+SHARES = {"requests": 0.6, "calls": 0.15, "looks": 0.15, "functions": 0.1}
+
+AT_ONCE = 12
 
 
 def run(plan: Plan) -> Sequence[Finding]:
@@ -35,6 +39,7 @@ def run(plan: Plan) -> Sequence[Finding]:
     logging.getLogger().handlers = []
     found: Counter[str] = Counter()
     report = asyncio.run(_requests(plan, found))
+    calls = asyncio.run(_calls(plan, found))
     looks = asyncio.run(_looks(plan, found))
     rounds = _functions(plan, found)
     counted = ", ".join(f"{status}: {count:,}" for status, count in sorted(report.statuses.items()))
@@ -44,6 +49,7 @@ def run(plan: Plan) -> Sequence[Finding]:
         Finding(
             "answered (0: cut short, or no answer due)", counted, "no 5xx", not any(s >= 500 for s in report.statuses)
         ),
+        Finding("calls of a tool whose server lies", f"{calls:,}", "-", calls > 0),
         Finding("looks at servers that lie", f"{looks:,}", "-", looks > 0),
         Finding("rounds of pure functions", f"{rounds:,}", "-", rounds > 0),
         Finding("crashes, hangs, 5xx, logged errors", kinds, "none", not found),
@@ -66,16 +72,46 @@ async def _requests(plan: Plan, found: Counter[str]) -> Report:
     with tempfile.TemporaryDirectory(prefix="entrepot-fuzz-") as home:
         async with running_hub(Path(home)) as running:
             await running.everything()
+            await running.everything("old", only="legacy")
+            await running.everything("new", only="modern")
             gun = Gun(running.hub.settings.port, running.token, complaints)
-            until = time.monotonic() + plan.seconds * SHARES["requests to a hub"]
+            until = time.monotonic() + plan.seconds * SHARES["requests"]
             report = await gun.fire(plan.seed, until=until, told=told)
     watch.cancel()
     faulthandler.cancel_dump_traceback_later()
     return report
 
 
+async def _calls(plan: Plan, found: Counter[str]) -> int:
+    """Calls in both eras of a server of both, and of one, whose answers are drawn."""
+    eras: tuple[Wanted, ...] = ("auto", "legacy", "modern")
+    return sum([await _calls_of(plan, found, era, plan.seconds * SHARES["calls"] / len(eras)) for era in eras])
+
+
+async def _calls_of(plan: Plan, found: Counter[str], era: Wanted, seconds: float) -> int:
+    complaints, number = Complaints(), 0
+    logging.getLogger().handlers = [complaints]
+    until = time.monotonic() + seconds
+
+    async def calling(hub: RunningHub, liar: Liar) -> None:
+        nonlocal number
+        while time.monotonic() < until:
+            number += 1
+            mine = f"{plan.seed}:{era}:{number}"
+            for what in filter(None, (await called(hub, liar, number), complaints.take())):
+                _keep(found, "call", re.sub(r"err_\w+", "err", what), mine.encode(), mine)
+
+    rng = Random(f"{plan.seed}:{era}")
+    with tempfile.TemporaryDirectory(prefix="entrepot-fuzz-") as home:
+        async with lying(rng, honest=True) as liar, running_hub(Path(home), call_seconds=2, list_seconds=2) as hub:
+            await hub.register("liar", liar.url, era)
+            liar.honest = False
+            await asyncio.gather(*(calling(hub, liar) for _ in range(AT_ONCE)))
+    return number
+
+
 async def _looks(plan: Plan, found: Counter[str]) -> int:
-    until, number = time.monotonic() + plan.seconds * SHARES["answers to its looks"], 0
+    until, number = time.monotonic() + plan.seconds * SHARES["looks"], 0
 
     async def looking() -> None:
         nonlocal number
@@ -86,12 +122,12 @@ async def _looks(plan: Plan, found: Counter[str]) -> int:
                 _keep(found, "look", what, mine.encode(), mine)
 
     # Most of a look at a server that lies is waiting for what it does not say.
-    await asyncio.gather(*(looking() for _ in range(16)))
+    await asyncio.gather(*(looking() for _ in range(AT_ONCE)))
     return number
 
 
 def _functions(plan: Plan, found: Counter[str]) -> int:
-    until, number = time.monotonic() + plan.seconds * SHARES["pure functions"], 0
+    until, number = time.monotonic() + plan.seconds * SHARES["functions"], 0
     while time.monotonic() < until:
         number += 1
         for draw in DRAWS:

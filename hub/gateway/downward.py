@@ -20,6 +20,7 @@ from hub.gateway.answers import failed, result_of, verdict_of, withdrawn
 from hub.gateway.calls import Call, Emit, Outcome
 from hub.gateway.follows import UPDATED, Follows
 from hub.gateway.outgoing import mirrored, retargeted, set_caller
+from hub.gateway.questions import abilities, can
 from hub.gateway.sessions import MOST_FOLLOWED, Session, own_headers
 from hub.upstream import jsonrpc
 from hub.upstream.jsonrpc import Fragments, Message
@@ -87,8 +88,8 @@ class Downward:
                 result = result_of(server, incoming.message)
                 if not jsonrpc.same(result.get("resultType"), b'"input_required"'):
                     return _legacy_form(call, result)
-                asked = jsonrpc.fragments(result["inputRequests"]) if "inputRequests" in result else {}
-                answers = {key: await self._ask(call, emit, raw) for key, raw in asked.items()}
+                questions = _questions(server, session, result)
+                answers = {key: await self._ask(session, emit, *asked) for key, asked in questions.items()}
                 params["inputResponses"] = Raw(jsonrpc.write(answers))
                 if "requestState" in result:
                     params["requestState"] = result["requestState"]
@@ -118,21 +119,35 @@ class Downward:
         (session.followed[call.name],) = followed.ends
         await followed.settled()
 
-    async def _ask(self, call: Call, emit: Emit, raw: Any) -> bytes:
+    async def _ask(self, session: Session, emit: Emit, method: str, params: Fragments) -> bytes:
         """One question of a modern server, put to a legacy client."""
-        asked = jsonrpc.fragments(raw)
-        method = str(jsonrpc.value(asked["method"]))
-        params = jsonrpc.fragments(asked["params"]) if "params" in asked else {}
-        if call.session is None:
-            raise InvalidParams("This request needs a session")
         if jsonrpc.same(params.get("mode"), b'"url"') and "elicitationId" not in params:
             # Required by 2025-11-25, gone in 2026-07-28.
             params["elicitationId"] = Raw(orjson.dumps(f"hub-{next(self._counter)}"))
-        response = await call.session.ask(emit, method, jsonrpc.write(params))
+        response = await session.ask(emit, method, jsonrpc.write(params))
         raw_result = response.members.get("result")
         if raw_result is None:
             raise InvalidParams(f"The client did not answer {method}: {jsonrpc.failure(response)[1]}")
         return bytes(raw_result)
+
+
+def _questions(server: Server, session: Session, result: Fragments) -> dict[str, tuple[str, Fragments]]:
+    """Method and parameters of each question by key. Raises `UpstreamError` for what this client cannot be asked."""
+    able = abilities(session.capabilities)
+    try:
+        asked = jsonrpc.fragments(result["inputRequests"]) if "inputRequests" in result else {}
+        told: dict[str, tuple[str, Fragments]] = {}
+        for key, raw in asked.items():
+            question = jsonrpc.fragments(raw)
+            params = jsonrpc.fragments(question["params"]) if "params" in question else {}
+            told[key] = (str(jsonrpc.value(question["method"])), params)
+    except (jsonrpc.NotJson, KeyError) as error:
+        raise UpstreamError(f"Server {server.name!r} asks in a form that is not the protocol's") from error
+    for method, params in told.values():
+        if not can(able, method, params):
+            # The server was told what the client can be asked; the client must not see more.
+            raise UpstreamError(f"Server {server.name!r} asks {method[:60]}, which this client did not declare")
+    return told
 
 
 def _legacy_form(call: Call, result: Fragments) -> Outcome:

@@ -98,7 +98,7 @@ class Hearing:
             if self._token is None or not is_progress(message, self._own_token):
                 return None
             return jsonrpc.notification(
-                message.method, message.params() | {"progressToken": Raw(orjson.dumps(self._token))}
+                message.method, message.params() | {"progressToken": Raw(jsonrpc.dumps(self._token))}
             )
         if message.method == "notifications/message":
             level = jsonrpc.value(message.params().get("level", b'""'))

@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from hub.catalog.snapshot import Server, Target
 from hub.catalog.watcher import Changes
-from hub.errors import BadRequest, HubError, InvalidParams, OutcomeUnknown, UpstreamTimeout
+from hub.errors import BadRequest, HubError, InvalidParams, OutcomeUnknown, UpstreamError, UpstreamTimeout
 from hub.gateway.answers import failed, result_of, verdict_of
 from hub.gateway.bridged import BridgedSessions
 from hub.gateway.calls import Call, Emit, Outcome
@@ -220,11 +220,14 @@ def _sent_elsewhere(call: Call, able: Abilities, message: Message) -> Outcome:
         raise MissingAbility(
             "The server sends its user to a web page first", data={"requiredCapabilities": {"elicitation": {"url": {}}}}
         )
-    data = jsonrpc.fragments(jsonrpc.fragments(message.members["error"]).get("data", b"{}"))
     asked: dict[str, Message] = {}
-    for number, params in enumerate(jsonrpc.array(data["elicitations"]), 1):
-        raw = jsonrpc.request(b"0", "elicitation/create", jsonrpc.fragments(params))
-        asked[f"elicitation-{number}"] = jsonrpc.read(raw)
+    try:
+        data = jsonrpc.fragments(jsonrpc.fragments(message.members["error"])["data"])
+        for number, params in enumerate(jsonrpc.array(data["elicitations"]), 1):
+            raw = jsonrpc.request(b"0", "elicitation/create", jsonrpc.fragments(params))
+            asked[f"elicitation-{number}"] = jsonrpc.read(raw)
+    except (jsonrpc.NotJson, KeyError) as error:
+        raise UpstreamError("The server sends its user to a web page and does not say to which") from error
     return _questions(call, asked, None)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import httpx
 import orjson
 
 from hub.errors import HubError
@@ -15,6 +17,7 @@ from hub.upstream.address import Address
 from hub.upstream.probe import survey
 from hub.upstream.terms import Deadlines, Terms
 from tests.fuzz import values
+from tests.support.hub import META, RunningHub
 
 TERMS = Terms(Deadlines(connect=2, list=1), answer_bytes=200_000)
 SURVEY_SECONDS = 30.0
@@ -29,6 +32,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     },
     "initialize": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "prompts": {}}, "serverInfo": {}},
     "tools/list": {"tools": [TOOL, TOOL], "nextCursor": "x"},
+    "tools/call": {"content": [], "structuredContent": {"a": 1}, "resultType": "complete"},
     "resources/list": {"resources": [{"uri": "a:b", "name": "n"}]},
     "prompts/list": {"prompts": [{"name": "p"}]},
 }
@@ -46,6 +50,11 @@ def drawn(rng: Random, body: bytes) -> bytes:
     if "nextCursor" in result and rng.random() < 0.6:
         del result["nextCursor"]
     tree: Any = {"jsonrpc": "2.0", "id": asked.get("id"), "result": result}
+    if method == "tools/call" and (draw := rng.random()) < 0.5:
+        tree["result"] = rng.choice(QUESTIONS)
+        if draw < 0.25:
+            del tree["result"]
+            tree["error"] = rng.choice(COMPLAINTS)
     for _ in range(rng.choice((0, 0, 1, 1, 2))):
         if isinstance(tree, dict):
             tree = values.bent(rng, tree)
@@ -65,6 +74,26 @@ def drawn(rng: Random, body: bytes) -> bytes:
         rng.choice((b"mcp-session-id: s", b"mcp-session-id: \xff", b"x: y", b"location: /x", b"connection: close"))
     )
     return _framed(rng, head, told)
+
+
+QUESTIONS: tuple[dict[str, Any], ...] = (
+    {
+        "resultType": "input_required",
+        "inputRequests": {"q": {"method": "elicitation/create", "params": {"mode": "form"}}},
+    },
+    {"resultType": "input_required", "requestState": "s", "inputRequests": {"q": {"method": "roots/list"}}},
+    {"resultType": "task", "task": {"taskId": "t"}},
+)
+COMPLAINTS: tuple[dict[str, Any], ...] = (
+    {
+        "code": -32042,
+        "message": "go",
+        "data": {"elicitations": [{"mode": "url", "url": "https://x.test", "message": "m"}]},
+    },
+    {"code": -32602, "message": "no", "data": {"supported": ["x"]}},
+    {"code": -32002, "message": "gone"},
+    {"code": -32021, "message": "can", "data": {"requiredCapabilities": {}}},
+)
 
 
 def _framed(rng: Random, head: list[bytes], told: bytes) -> bytes:
@@ -89,9 +118,28 @@ def _framed(rng: Random, head: list[bytes], told: bytes) -> bytes:
     return raw
 
 
+@dataclass
+class Liar:
+    """A server whose answers are drawn, or right while it is `honest`."""
+
+    url: str = ""
+    honest: bool = False
+
+
+def told_honestly(body: bytes) -> bytes:
+    """The bytes that answer one request as they should."""
+    asked: Any = orjson.loads(body) if body else {}
+    result = {key: value for key, value in RESULTS.get(asked.get("method", ""), {}).items() if key != "nextCursor"}
+    told = orjson.dumps({"jsonrpc": "2.0", "id": asked.get("id"), "result": result})
+    status = b"200 OK" if "id" in asked else b"202 Accepted"
+    head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nmcp-session-id: s\r\ncontent-length: %d\r\n\r\n"
+    return head % (status, len(told)) + told
+
+
 @asynccontextmanager
-async def lying(rng: Random) -> AsyncGenerator[str]:
-    """A server whose answers are drawn; gives its URL."""
+async def lying(rng: Random, *, honest: bool = False) -> AsyncGenerator[Liar]:
+    """Such a server."""
+    liar = Liar(honest=honest)
     writers: set[asyncio.StreamWriter] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,16 +149,17 @@ async def lying(rng: Random) -> AsyncGenerator[str]:
                 head = await reader.readuntil(b"\r\n\r\n")
                 found = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
                 body = await reader.readexactly(int(found[0][15:]) if found else 0)
-                writer.write(drawn(rng, body))
+                writer.write(told_honestly(body) if liar.honest else drawn(rng, body))
                 await writer.drain()
-                if rng.random() < 0.4:
+                if not liar.honest and rng.random() < 0.4:
                     break
         writer.close()
         writers.discard(writer)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+        liar.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+        yield liar
     finally:
         server.close()
         for writer in list(writers):
@@ -119,10 +168,10 @@ async def lying(rng: Random) -> AsyncGenerator[str]:
 
 async def looked_at(rng: Random) -> str:
     """Look at a server that lies. What was wrong with how the look ended, else nothing."""
-    async with lying(rng) as url:
+    async with lying(rng) as liar:
         try:
             async with asyncio.timeout(SURVEY_SECONDS):
-                await survey(Address(url), "auto", TERMS)
+                await survey(Address(liar.url), "auto", TERMS)
         except HubError:
             return ""
         except TimeoutError:
@@ -130,3 +179,29 @@ async def looked_at(rng: Random) -> str:
         except Exception as error:  # noqa: BLE001 - which one it is, is the finding
             return f"{type(error).__name__}: {error}"[:300]
     return ""
+
+
+CALL: dict[str, Any] = {"name": "a", "arguments": {"x": "1"}}
+
+
+async def called(running: RunningHub, liar: Liar, number: int) -> str:
+    """Call the liar's tool through a hub, in one era or the other. What was wrong with the answer, else nothing."""
+    try:
+        answer = await (_called_modern(running) if number % 2 else _called_legacy(running, number))
+    except httpx.TimeoutException:
+        return "no answer in the client's patience"
+    if answer.status_code >= 500 or b"The hub failed" in answer.content:
+        return f"HTTP {answer.status_code} {answer.text[:300]}"
+    return ""
+
+
+async def _called_modern(running: RunningHub) -> httpx.Response:
+    capabilities: dict[str, Any] = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
+    meta: dict[str, Any] = {f"{META}clientCapabilities": capabilities}
+    return await running.modern("tools/call", CALL, meta=meta, headers={"mcp-param-x": "1"}, path="/mcp/s/liar")
+
+
+async def _called_legacy(running: RunningHub, number: int) -> httpx.Response:
+    headers = await running.session("/mcp/s/liar")
+    message = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": CALL}
+    return await running.http.post("/mcp/s/liar", content=orjson.dumps(message), headers=headers)

@@ -17,7 +17,7 @@ from typing import Any
 import httptools
 import orjson
 
-from tests.fuzz.requests import Known, Shot, good, hello, shot
+from tests.fuzz.requests import ENDPOINTS, Known, Shot, good, hello, shot
 
 ANSWER_SECONDS = 20.0
 """Wall time for an answer; generous, since a fuzzer may share its machine."""
@@ -201,8 +201,10 @@ class Gun:
     async def _harvest(self) -> None:
         """Sessions of our own, to be used well and badly."""
         self.known.sessions.clear()
-        for _ in range(3):
-            answer, _ = await self._sent(Shot((hello(self.known),), True, False))
+        self.known.places.clear()
+        for path in ENDPOINTS:
+            answer, _ = await self._sent(Shot((hello(self.known, path),), True, False))
             session = answer.headers.get(b"mcp-session-id", b"").decode("latin-1")
             if session:
                 self.known.sessions.append(session)
+                self.known.places[session] = path

@@ -48,8 +48,12 @@ VERSIONS = (
 )
 
 
+ENDPOINTS = ("/mcp", "/mcp/s/everything", "/mcp/s/old", "/mcp/s/new", "/mcp?mode=search", "/mcp?mode=code")
+"""A server of both eras, one of each, and the hub's own tools."""
+
 CURSORS = ("", "MC4w", "MC4xMDAw", "OTk5OTk5OS4w", "MC4tNQ==", "MC45OTk5OTk5OTk5OTk5OTk5OTk5OTk=", "x", "é")
 TAILS = (b"\t ", b"\x0b", b"\x00", b"\xff", b",x", b"\r\n folded")
+PROGRAMS = ("1 + 1", "await echo(text='x')", "while True: pass", "(", "\0", "x" * 5000, "[0] * 10**9", "import os")
 ODD_IDS: tuple[Any, ...] = (1, "a", None, {})
 OTHERS = ("origin", "forwarded", "last-event-id", "cookie", "traceparent", "expect")
 
@@ -62,6 +66,8 @@ class Known:
     host: str
     sessions: list[str] = field(default_factory=list[str])
     states: list[str] = field(default_factory=list[str])
+    places: dict[str, str] = field(default_factory=dict[str, str])
+    """The endpoint that each session was opened at."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +112,11 @@ def good(known: Known) -> bytes:
     return _head(draft, [(b"content-length", b"%d" % len(body))]) + body
 
 
-def hello(known: Known) -> bytes:
+def hello(known: Known, path: str) -> bytes:
     """A legacy handshake."""
     tree = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": _greeting()}
     body = values.written(tree)
-    return _head(Draft(b"POST", "/mcp", _headers(known), tree), [(b"content-length", b"%d" % len(body))]) + body
+    return _head(Draft(b"POST", path, _headers(known), tree), [(b"content-length", b"%d" % len(body))]) + body
 
 
 def _modern(rng: Random, known: Known) -> Draft:
@@ -119,8 +125,9 @@ def _modern(rng: Random, known: Known) -> Draft:
     if rng.random() < 0.1:
         tree.pop("id")
     name = params.get(NAMED.get(method, ""), "")
+    path = rng.choice(ENDPOINTS)
     return Draft(
-        b"POST", "/mcp", _headers(known, method, str(name), MODERN), tree, streams=method == "subscriptions/listen"
+        b"POST", path, _headers(known, method, str(name), MODERN), tree, streams=method == "subscriptions/listen"
     )
 
 
@@ -139,8 +146,9 @@ def _legacy(rng: Random, known: Known) -> Draft:
             rng.choice(("result", "error")): {"code": 1, "message": "no"},
         }
     headers = _headers(known, version=rng.choice(VERSIONS[1:5]))
-    headers.append(("mcp-session-id", _session(rng, known)))
-    return Draft(b"POST", "/mcp", headers, tree)
+    session = _session(rng, known)
+    headers.append(("mcp-session-id", session))
+    return Draft(b"POST", known.places.get(session, "/mcp"), headers, tree)
 
 
 def _stream(rng: Random, known: Known) -> Draft:
@@ -150,7 +158,7 @@ def _stream(rng: Random, known: Known) -> Draft:
     if method == b"DELETE" and session in known.sessions and rng.random() < 0.7:
         session += "x"  # most are left to be used
     headers.append(("mcp-session-id", session))
-    return Draft(method, "/mcp", headers, None, streams=method == b"GET")
+    return Draft(method, known.places.get(session, "/mcp"), headers, None, streams=method == b"GET")
 
 
 def _session(rng: Random, known: Known) -> str:
@@ -172,6 +180,10 @@ def _asked(rng: Random, known: Known, *, modern: bool) -> list[tuple[str, dict[s
         ("tools/call", {"name": "echo", "arguments": {"text": values.word(rng)}}),
         ("tools/call", {"name": "test_simple_text", "arguments": {}}),
         ("tools/call", {"name": values.word(rng)}),
+        ("tools/call", {"name": "find_tools", "arguments": {"query": values.word(rng)}}),
+        ("tools/call", {"name": "describe_tool", "arguments": {"name": values.word(rng)}}),
+        ("tools/call", {"name": "call_tool", "arguments": {"name": "echo", "arguments": {"text": values.word(rng)}}}),
+        ("tools/call", {"name": "run_code", "arguments": {"code": rng.choice(PROGRAMS)}}),
         ("prompts/get", {"name": prompt, "arguments": {"arg1": values.word(rng), "arg2": "y"}}),
         ("resources/read", {"uri": "test://static-text"}),
         ("resources/read", {"uri": f"test://template/{values.word(rng)}/data"}),
@@ -202,6 +214,16 @@ def _asked(rng: Random, known: Known, *, modern: bool) -> list[tuple[str, dict[s
             ("tools/call", {"name": "test_mirrored_header", "arguments": {"region": values.word(rng)}}),
             ("tools/call", {"name": "echo", "arguments": {"text": "x"}, "requestState": state, "inputResponses": {}}),
             ("tasks/get", {"taskId": state}),
+            ("tools/call", {"name": "test_elicitation", "arguments": {"message": "x"}}),
+            (
+                "tools/call",
+                {
+                    "name": "test_elicitation",
+                    "arguments": {"message": "x"},
+                    "requestState": state,
+                    "inputResponses": {"elicitation-1": {"action": "accept", "content": {"a": 1}}},
+                },
+            ),
             ("initialize", _greeting()),
         ]
     return [

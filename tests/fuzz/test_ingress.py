@@ -39,6 +39,8 @@ async def gun(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> A
     try:
         async with running_hub(tmp_path_factory.mktemp("home")) as running:
             await running.everything()
+            await running.everything("old", only="legacy")
+            await running.everything("new", only="modern")
             yield Gun(running.hub.settings.port, running.token, complaints)
     finally:
         logging.getLogger().removeHandler(complaints)
