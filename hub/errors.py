@@ -23,9 +23,19 @@ the true reason, where it differs, goes to the audit only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 Owner = Literal["client", "hub", "server", "administrator"]
+
+
+NEXT: Mapping[Owner, str] = {
+    "client": "Correct the request, then send it again.",
+    "hub": "Look for the trace in the audit and the logs of the hub.",
+    "server": "Look at the server's log; `entrepot doctor SERVER` names common causes.",
+    "administrator": "Ask an administrator of the hub.",
+}
+"""The next step of an error that has no better one of its own."""
 
 
 class HubError(Exception):
@@ -40,6 +50,8 @@ class HubError(Exception):
     owner: Owner = "hub"
     effect = ""
     """What became of a call: `none`, it was not sent and may be repeated; `unknown`, it may have had its effect."""
+    trace = ""
+    """What joins it to the audit and the logs; set where it was recorded."""
 
     def __init__(self, message: str, *, hint: str = "", reason: str = "", data: dict[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -49,12 +61,12 @@ class HubError(Exception):
         self.extra = data or {}
 
     def envelope(self) -> dict[str, Any]:
-        """What the caller is told beside the message: code, owner, hint and the error's own data."""
-        told: dict[str, Any] = {"code": self.code, "owner": self.owner}
+        """What the caller is told beside the message: code, owner, next step, trace, and the error's own data."""
+        told: dict[str, Any] = {"code": self.code, "owner": self.owner, "hint": self.hint or NEXT[self.owner]}
         if self.effect:
             told["effect"] = self.effect
-        if self.hint:
-            told["hint"] = self.hint
+        if self.trace:
+            told["trace"] = self.trace
         return told | self.extra
 
 

@@ -87,6 +87,9 @@ class Recording:
         if error is not None:
             self.outcome = outcome_of(error)
             self.detail = self.detail or _reason_of(error)
+            if isinstance(error, HubError) and self.trace:
+                # Its caller is told the id under which the true reason stands here.
+                error.trace = self.trace
         try:
             self._audit.append(self, milliseconds)
         except Unavailable:

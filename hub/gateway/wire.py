@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from typing import Any
 
@@ -10,9 +11,12 @@ import orjson
 from starlette.types import Receive, Send
 
 from hub.errors import BadRequest, HubError, TooLarge, TooMany
+from hub.ids import new_id
 from hub.upstream import jsonrpc
 from hub.upstream.jsonrpc import Message
 from hub.upstream.sse import KEEP_ALIVE, frame
+
+log = logging.getLogger(__name__)
 
 JSON_TYPE = (b"content-type", b"application/json")
 NO_STORE = (b"cache-control", b"no-store")
@@ -92,7 +96,9 @@ def _is_id(raw: bytes) -> bool:
 
 
 def refusal(identifier: bytes | None, error: HubError) -> bytes:
-    """An error of ours as a JSON-RPC answer."""
+    """An error of ours as a JSON-RPC answer; one that was not recorded gets a trace of its own."""
+    error.trace = error.trace or new_id(bits=128)
+    log.debug("refused: %s (%s)", error.reason, error.trace)
     data: dict[str, Any] = error.extra if error.rpc in (-32021, -32022) else error.envelope()
     return jsonrpc.error(identifier, error.rpc, error.message, data)
 

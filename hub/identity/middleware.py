@@ -22,6 +22,7 @@ from hub.identity.api_keys import ApiKeys
 from hub.identity.hosts import Hosts, is_loopback
 from hub.identity.principal import LOCAL_ADMINISTRATOR, OPEN_CALLER, Principal
 from hub.identity.sessions import Sessions
+from hub.ids import new_id
 from hub.settings import Settings
 from hub.telemetry import tracing
 from hub.telemetry.metrics import Metrics
@@ -173,10 +174,11 @@ class Authentication:
         to_sign_in = (
             isinstance(error, Unauthenticated) and headers.authorization is None and _wants_page(scope, headers)
         )
+        trace = tracing.parse(headers.text(b"traceparent"))
+        error.trace = trace.id if trace else new_id(bits=128)
         # A person who is shown the way in was not refused anything.
         if self._refusals and not to_sign_in:
-            trace = tracing.parse(headers.text(b"traceparent"))
-            self._refusals.record(error, target=scope["path"], origin=_peer(scope), trace=trace.id if trace else "")
+            self._refusals.record(error, target=scope["path"], origin=_peer(scope), trace=error.trace)
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": error.code})
             return

@@ -16,7 +16,10 @@ from tests.support.upstreams import Exchange, RawServer
 pytestmark = pytest.mark.anyio
 
 ABLE: dict[str, Any] = {f"{META}clientCapabilities": {"elicitation": {"form": {}, "url": {}}}}
-QUESTION = {"method": "elicitation/create", "params": {"mode": "form", "message": "?", "requestedSchema": {}}}
+QUESTION: dict[str, Any] = {
+    "method": "elicitation/create",
+    "params": {"mode": "form", "message": "?", "requestedSchema": {}},
+}
 
 
 @pytest.mark.parametrize("data", [None, {}, {"elicitations": 5}, {"elicitations": [5]}, 7])
@@ -33,17 +36,17 @@ async def test_a_server_that_sends_its_user_nowhere_is_the_servers_fault(running
     assert (error["data"]["code"], error["data"]["owner"]) == ("server-failed", "server")
 
 
-@pytest.mark.parametrize(
-    ("requests", "said"),
-    [
-        ([], "in a form that is not"),
-        ({"q": 5}, "in a form that is not"),
-        ({"q": {}}, "in a form that is not"),
-        ({"q": {"method": "elicitation/create", "params": []}}, "in a form that is not"),
-        ({"q": QUESTION}, "did not declare"),
-        ({"q": {"method": "tools/call"}}, "did not declare"),
-    ],
-)
+ASKED: list[tuple[Any, str]] = [
+    ([], "in a form that is not"),
+    ({"q": 5}, "in a form that is not"),
+    ({"q": {}}, "in a form that is not"),
+    ({"q": {"method": "elicitation/create", "params": []}}, "in a form that is not"),
+    ({"q": QUESTION}, "did not declare"),
+    ({"q": {"method": "tools/call"}}, "did not declare"),
+]
+
+
+@pytest.mark.parametrize(("requests", "said"), ASKED)
 async def test_a_legacy_client_is_only_asked_what_it_can_be_asked(
     running: RunningHub, requests: Any, said: str
 ) -> None:
