@@ -53,6 +53,7 @@ from hub.gateway.endpoint import McpEndpoint
 from hub.gateway.finding import CallTool
 from hub.gateway.follows import Follows
 from hub.gateway.forward import Forwarder, taken_over
+from hub.gateway.handles import Handles
 from hub.gateway.heartbeats import Heartbeats
 from hub.gateway.legacy import LegacyFace
 from hub.gateway.listing import Listing
@@ -235,7 +236,8 @@ class Hub:
         )
         tasks = Tasks(self.pool, seals, self.audit, self.tasks)
         subscriptions = Subscriptions(self.snapshots, listing, self.admission, self.follows, tasks)
-        self.legacy_sessions = LegacySessions(asyncio.get_running_loop().time, self.worker)
+        handles = Handles(self.keyring, self.worker)
+        self.legacy_sessions = LegacySessions(asyncio.get_running_loop().time, handles)
         self.beats = Heartbeats(self.settings.keep_alive_seconds)
         modern = ModernFace(self.snapshots, listing, calls, own, subscriptions, tasks, self.bridge.parks, self.beats)
         legacy = LegacyFace(

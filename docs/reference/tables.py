@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,27 @@ def _labels(metric: MetricWrapperBase) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
+def faults_page() -> str:
+    """What becomes of a call when something breaks, per fault and kind of server."""
+    table = tomllib.loads((FOLDER / "faults.toml").read_text(encoding="utf-8"))
+    kinds: dict[str, str] = table["kinds"]
+    rows = [
+        f"| {fault} | {row['about']} | {' | '.join(row.get(kind, '') for kind in kinds)} |"
+        for fault, row in table["faults"].items()
+    ]
+    return _page(
+        "What breaks, and what its caller is told",
+        "Each fault is made on purpose in front of each kind of server, and the outcome below is asserted in "
+        "`tests/wire/test_faults.py`. For all of them: a write reaches the server at most once, the other servers go "
+        "on, the next call works when the fault is over, and the process rests afterwards.",
+        _table("outcome", "meaning", rows=[f"| {name} | {text} |" for name, text in table["outcomes"].items()]),
+        _table("fault", "what happens", *kinds.values(), rows=rows),
+        "An empty cell: the fault has no such form there. Between the hub and a stdio server is the runner, which "
+        "drops what is no message; what a process said before it ended is not lost. What an OpenAPI server's API does "
+        "wrong is the tool's own error. See [resilience](resilience.md) for deadlines, replays and health.",
+    )
+
+
 def _page(title: str, *parts: str) -> str:
     return "\n\n".join([f"# {title}", NOTE, *parts]) + "\n"
 
@@ -293,6 +315,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "manifest.md": manifest_page,
     "weights.md": weights_page,
     "../doctor.md": doctor_page,
+    "../faults.md": faults_page,
 }
 
 

@@ -17,8 +17,11 @@ from pathlib import Path
 
 from hub.settings import Settings
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
-"""Seconds before a dead process is started again: doubled each time, reset once it lived for a minute."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 10.0
+"""Seconds before a dead process is started again: doubled while it dies at once, as a faulty one does."""
+
+LIVED_SECONDS = 3.0
+"""A process that lived for so long was well when it ended: killed, it is started again without a pause."""
 
 STOP_SECONDS = 10.0
 """From the request to stop until SIGKILL; the runner needs up to five for its children."""
@@ -70,7 +73,7 @@ class Supervisor:
                 return
             lived = loop.time() - began
             self.failed[wanted.name] = f"exit code {code}"
-            pause = FIRST_PAUSE if lived > 60 else min(pause * 2, LONGEST_PAUSE)
+            pause = FIRST_PAUSE if lived > LIVED_SECONDS else min(pause * 2, LONGEST_PAUSE)
             self._tell(f"{wanted.name} ended ({_how(code)}) and is started again; see {self._log(wanted.name)}")
             await asyncio.sleep(pause)
 

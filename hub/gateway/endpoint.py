@@ -12,12 +12,12 @@ from typing import Any
 from starlette.types import Message as ASGIMessage
 from starlette.types import Receive, Scope, Send
 
-from hub.errors import BadRequest, HubError, NotFound, Unauthenticated
+from hub.errors import BadRequest, HubError, NotFound, OutcomeUnknown, Unauthenticated
 from hub.gateway import eras
 from hub.gateway.departures import Departures
 from hub.gateway.eras import LEGACY, Head
 from hub.gateway.fitting import client_in_query
-from hub.gateway.forward import Forwarder
+from hub.gateway.forward import Forwarder, OwnerGone
 from hub.gateway.legacy import LegacyFace
 from hub.gateway.modern import ModernFace
 from hub.gateway.modes import in_query
@@ -97,8 +97,14 @@ class McpEndpoint:
                 raise BadRequest(f"The header {head.repeated.decode('latin-1')} was sent more than once")
             owner = self._forwarder.owner(head.session)
             if owner is not None:
-                await self._forwarder.forward(owner, principal, scope, b"", receive, send)
-            elif method == "DELETE":
+                try:
+                    await self._forwarder.forward(owner, principal, scope, b"", receive, send)
+                except OwnerGone:
+                    # Taken over here, by what its id carries.
+                    pass
+                else:
+                    return
+            if method == "DELETE":
                 await self._legacy.delete(principal, key, head, send)
             elif head.session is None:
                 await _not_allowed(send)
@@ -119,8 +125,14 @@ class McpEndpoint:
         modern = eras.classify(head, message) == "modern"
         owner = None if modern else self._forwarder.owner(head.session)
         if owner is not None:
-            await self._forwarder.forward(owner, principal, scope, body, receive, send)
-            return
+            try:
+                await self._forwarder.forward(owner, principal, scope, body, receive, send)
+            except OwnerGone as gone:
+                if gone.sent and not self._legacy.may_repeat(principal, key, head, message):
+                    await respond(send, 200, refusal(message.id, _broke_off()))
+                    return
+            else:
+                return
         face = self._modern if modern else self._legacy
         try:
             await face.serve(principal, key, head, message, receive, send)
@@ -154,6 +166,13 @@ def _addressed(scope: Scope) -> tuple[str, Head]:
         head.mode = in_query(scope["query_string"])
         head.client = client_in_query(scope["query_string"])
     return endpoint_key(scope["path"]), head
+
+
+def _broke_off() -> OutcomeUnknown:
+    return OutcomeUnknown(
+        "The worker of the hub that made this call was restarted under it",
+        hint="It may have had its effect: check before you call again.",
+    )
 
 
 def endpoint_key(path: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hub.errors import HubError, NotFound
+from hub.errors import HubError, NotFound, UpstreamDown
 from hub.gateway.wire import respond
 from hub.identity.principal import Principal
 from hub.upstream.address import Address
@@ -27,6 +27,14 @@ RETURNED = frozenset({b"content-type", b"mcp-session-id", b"cache-control", b"x-
 PARAM = b"mcp-param-"
 BOUNDS = Bounds(connect_seconds=2.0, answer_seconds=24 * 3600.0, answer_bytes=256 * 2**20)
 """The owner keeps the deadlines; here only its death matters."""
+
+
+class OwnerGone(NotFound):
+    """The worker that held what was asked for died; `sent` says whether it had the request by then."""
+
+    def __init__(self, *, sent: bool) -> None:
+        super().__init__("Unknown session", hint="Send initialize again.")
+        self.sent = sent
 
 
 class Forwarder:
@@ -47,7 +55,7 @@ class Forwarder:
     async def forward(
         self, owner: int, principal: Principal, scope: Scope, body: bytes, receive: Receive, send: Send
     ) -> None:
-        """The owner's answer. Raises `NotFound` when it is gone, and its sessions with it: the client starts anew."""
+        """The owner's answer. Raises `OwnerGone` when it died: what it held has to be taken over, or is lost."""
         headers = [(name, value) for name, value in scope["headers"] if name in PASSED or name.startswith(PARAM)]
         headers.append((PRINCIPAL, _written(principal)))
         try:
@@ -56,7 +64,7 @@ class Forwarder:
             path = scope["raw_path"] + (b"?" + query if query else b"")
             response = await origin.exchange(scope["method"].encode(), path.decode("ascii"), headers, body, BOUNDS)
         except HubError as error:
-            raise NotFound("Unknown session", hint="Send initialize again.") from error
+            raise OwnerGone(sent=not isinstance(error, UpstreamDown)) from error
         kept = [(name, value) for name, value in response.headers.items() if name in RETURNED]
         if not response.streaming:
             await _whole(send, response, kept)

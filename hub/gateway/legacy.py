@@ -20,9 +20,11 @@ from hub.catalog.publisher import Snapshots, Subscription
 from hub.catalog.snapshot import View
 from hub.catalog.watcher import Changes
 from hub.errors import BadRequest, HubError, InvalidParams, NotFound
+from hub.gateway.attempts import harmless
 from hub.gateway.calls import VERBS, Call, Calls
 from hub.gateway.eras import LEGACY, Head, UnknownMethod
 from hub.gateway.fitting import Client
+from hub.gateway.handles import Handshake
 from hub.gateway.heartbeats import Heartbeats
 from hub.gateway.listing import LISTS, Listing
 from hub.gateway.modes import in_capabilities
@@ -139,6 +141,18 @@ class LegacyFace:
             return
         await respond(send, 200, b"{}")
 
+    def may_repeat(self, principal: Principal, key: str, head: Head, message: Message) -> bool:
+        """Whether a request whose worker died under it may be answered here, from the start."""
+        if message.method != "tools/call":
+            return True
+        session = self._session(principal, key, head)
+        params = message.params()
+        client = Client(head.client, session.client)
+        view = self._listing.view(self._snapshots.current, key, principal, head.mode or session.mode, client)
+        target = view.resolve("tool", _name(message.method, params))
+        meta = jsonrpc.mapping(jsonrpc.value(params["_meta"])) if "_meta" in params else {}
+        return target is not None and harmless(meta, target)
+
     def _session(self, principal: Principal, key: str, head: Head) -> Session:
         if head.session is None:
             raise BadRequest("The header Mcp-Session-Id is missing", hint="Send initialize first.")
@@ -162,8 +176,7 @@ class LegacyFace:
         view = self._listing.view(snapshot, key, principal, mode, client)
         with self._audit.recording("session:open", principal, target=key or "/"):
             handshake = jsonrpc.dumps(params | {"protocolVersion": version})
-            session = self._sessions.create(principal.subject, key, version, handshake)
-            session.mode = mode
+            session = self._sessions.create(Handshake(principal.subject, key, version, handshake, mode))
         result = self._listing.initialize(snapshot, view, version, principal)
         headers = [(b"mcp-session-id", session.id.encode())]
         await respond(send, 200, jsonrpc.result(message.id or b"null", result), headers)

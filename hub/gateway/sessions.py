@@ -16,7 +16,7 @@ import orjson
 from hub.catalog.publisher import Snapshots
 from hub.catalog.snapshot import Mode, Server, Snapshot
 from hub.errors import HubError, TooMany, Unavailable
-from hub.ids import new_id
+from hub.gateway.handles import Handles, Handshake
 from hub.upstream import jsonrpc
 from hub.upstream.connection import Incoming, OnMessage
 from hub.upstream.jsonrpc import Message
@@ -253,9 +253,9 @@ async def open_session(
 class Sessions:
     """The sessions of this worker, oldest use first."""
 
-    def __init__(self, clock: Callable[[], float], worker: int = 0) -> None:
+    def __init__(self, clock: Callable[[], float], handles: Handles | None = None) -> None:
         self._clock = clock
-        self._worker = worker
+        self._handles = handles or Handles(None, 0)
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._of: dict[str, OrderedDict[str, Session]] = {}
         """The same by subject."""
@@ -264,11 +264,15 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def create(self, subject: str, view_key: str, version: str, params: bytes) -> Session:
+    def create(self, handshake: Handshake) -> Session:
         """A session after a good handshake; where there is no place for it, the longest idle one goes.
 
         Raises `TooMany` when every place is taken by a busy one: the principal's own, then everybody's.
         """
+        return self._placed(self._handles.make(handshake), handshake)
+
+    def _placed(self, identifier: str, handshake: Handshake) -> Session:
+        subject = handshake.subject
         own = self._of.get(subject, OrderedDict[str, Session]())
         for places, most in ((own, MOST_OF_ONE), (self._sessions, MOST_SESSIONS)):
             if len(places) >= most:
@@ -276,17 +280,28 @@ class Sessions:
                 if idle is None:
                     raise TooMany("Too many sessions are open", hint="Close sessions that are no longer used.")
                 self._drop(idle)
-        session = Session(f"{self._worker}.{new_id(bits=160)}", subject, view_key, version, params, self._clock())
+        told = handshake
+        session = Session(identifier, subject, told.view_key, told.version, told.params, self._clock())
+        session.mode = told.mode
         self._sessions[session.id] = self._of.setdefault(subject, OrderedDict())[session.id] = session
         return session
 
     def find(self, identifier: str, subject: str, view_key: str) -> Session | None:
         """The session of this principal at this endpoint, or None: another's session does not exist for it."""
         session = self._sessions.get(identifier)
-        if session is None or session.subject != subject or session.view_key != view_key:
+        if session is None:
+            return self._taken_over(identifier, subject, view_key)
+        if session.subject != subject or session.view_key != view_key:
             return None
         self.touch(session)
         return session
+
+    def _taken_over(self, identifier: str, subject: str, view_key: str) -> Session | None:
+        """A session that this worker does not know: one whose worker died, or that was idle for long, is remade."""
+        handshake = self._handles.read(identifier)
+        if handshake is None or (handshake.subject, handshake.view_key) != (subject, view_key):
+            return None
+        return self._placed(identifier, handshake)
 
     def touch(self, session: Session) -> None:
         """A session that is in use now."""
@@ -317,6 +332,7 @@ class Sessions:
 
     def drop(self, session: Session) -> None:
         """The client said good-bye."""
+        self._handles.ended(session.id)
         self._drop(session)
 
     def _drop(self, session: Session) -> None:

@@ -20,8 +20,8 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 """Seconds between attempts: none after the first failure, then doubling in between."""
 
-HEALTHY_SECONDS = 60.0
-"""A process that lived so long begins with a clean record."""
+HEALTHY_SECONDS = 3.0
+"""A process that lived so long was well when it ended: it is started again without a pause, at most so often."""
 
 PATIENCE = 2.0
 """A caller waits out a back-off of at most so many seconds; a longer one is told at once."""

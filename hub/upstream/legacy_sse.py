@@ -252,6 +252,8 @@ class SseSession:
         for one in self._open.values():
             if not one.answer.done():
                 one.answer.set_exception(error)
+                # Its caller may be at sending still, and fail of that first.
+                one.answer.exception()
         if not self._endpoint.done():
             self._endpoint.set_exception(error)
             self._endpoint.exception()  # retrieved, so that nobody is warned of an error that was handed on

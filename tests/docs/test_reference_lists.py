@@ -18,6 +18,7 @@ PAGES = (
     "manifest.md",
     "weights.md",
     "../doctor.md",
+    "../faults.md",
 )
 
 

@@ -10,6 +10,7 @@ import pytest
 from hub.catalog.publisher import Snapshots
 from hub.errors import TooMany
 from hub.gateway import sessions as module
+from hub.gateway.handles import Handshake
 from hub.gateway.sessions import IDLE_SECONDS, Session, Sessions
 from hub.upstream.jsonrpc import Message
 from tests.support.hub import RunningHub, events
@@ -26,7 +27,7 @@ class Clock:
 
 
 def opened(sessions: Sessions, subject: str = "key:a") -> Session:
-    return sessions.create(subject, "", "2025-11-25", b"{}")
+    return sessions.create(Handshake(subject, "", "2025-11-25", b"{}"))
 
 
 def found(sessions: Sessions, session: Session) -> bool:
