@@ -87,6 +87,8 @@ async def _serve(settings: Settings, parts: Sequence[Part], worker: int, listene
         servers = [(_server(hub.app), listener), (_server(hub.internal), _local(settings, f"worker-{worker}.sock"))]
         if worker == 0:
             servers.append((_server(hub.local), _local(settings, settings.admin_socket.name)))
+        # A change that was announced between our loading and our listening reached nobody.
+        await hub.reload()
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for one in (signal.SIGTERM, signal.SIGINT):
@@ -138,6 +140,8 @@ def _server(app: ASGIApp) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
+            # Said, not guessed: an app whose `__call__` hands an awaitable on would be taken for one of ASGI 2.
+            interface="asgi3",
             http=HttpConnection,
             ws="none",
             lifespan="off",
