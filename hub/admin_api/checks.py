@@ -16,6 +16,7 @@ from hub.admin_api.services import Services
 from hub.catalog import packages
 from hub.db.history import HUB, pending
 from hub.errors import HubError
+from hub.net import GuardedClient, NetError, origin_of, tls_context
 
 CHECK_SECONDS = 5.0
 SOCKET_SECONDS = 1.0
@@ -120,6 +121,23 @@ async def _node(services: Services) -> Finding:
     return True, detail, ""
 
 
+async def _public_url(services: Services) -> Finding:
+    """Whether the URL that clients are told leads to a hub; where none is set, its own address is told."""
+    url = services.settings.public_url
+    if not url:
+        return True, f"None is set: clients are told {services.settings.url}.", ""
+    hint = "Correct ENTREPOT_PUBLIC_URL, or have the proxy in front hand its requests on to this hub."
+    client = GuardedClient(tls_context())
+    try:
+        got = await client.fetch(f"{services.settings.url}/livez", allowed_origins=(origin_of(url),), seconds=4)
+    except NetError as error:
+        return False, f"{url} cannot be reached from here: {error}", hint
+    finally:
+        await client.close()
+    well = (got.status, got.body) == (200, b"ok\n")
+    return well, f"{url} {'leads here' if well else f'answers HTTP {got.status}, and not as a hub'}.", hint
+
+
 CHECKS: tuple[tuple[str, Callable[[Services], Awaitable[Finding]]], ...] = (
     ("database", _database),
     ("audit", _audit),
@@ -129,4 +147,7 @@ CHECKS: tuple[tuple[str, Callable[[Services], Awaitable[Finding]]], ...] = (
     ("servers", _servers),
     ("models", _models),
     ("node", _node),
+    ("public-url", _public_url),
 )
+
+CHECK_BY_NAME = dict(CHECKS)

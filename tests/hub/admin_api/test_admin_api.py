@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -14,8 +15,10 @@ import orjson
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hub.admin_api import checks
 from hub.admin_api.endpoint import PREFIX
 from hub.admin_api.router import ENDPOINTS, build, fallback
 from hub.admin_api.services import Services
@@ -32,6 +35,7 @@ from hub.limits.link import Here
 from hub.policy.admission import Admission
 from hub.settings import Settings
 from tests.hub.catalog.scripted import Stage, offering, stage, tool
+from tests.support.upstreams import serving
 
 pytestmark = pytest.mark.anyio
 
@@ -304,6 +308,21 @@ async def test_status_and_doctor_say_what_is_missing(api: Api) -> None:
     api.stage.world.children["time"] = {}
     checks = {check["name"]: check for check in (await api.ask("GET", "/doctor", by=READER)).json()["checks"]}
     assert checks["runner"]["detail"] == "1 child."
+
+
+@pytest.mark.parametrize(("body", "well"), [(b"ok\n", True), (b"Welcome", False)])
+async def test_the_doctor_follows_the_url_that_clients_are_told(api: Api, body: bytes, well: bool) -> None:
+    async def site(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(body)(scope, receive, send)
+
+    async with serving(site, lifespan=False) as url:
+        settings = api.settings.model_copy(update={"public_url": url})
+        services = SimpleNamespace(settings=settings)
+        ok, detail, hint = await checks.CHECK_BY_NAME["public-url"](services)  # pyright: ignore[reportArgumentType]
+    assert ok is well and url in detail and "ENTREPOT_PUBLIC_URL" in hint
+    services.settings = settings.model_copy(update={"public_url": "http://127.0.0.1:9"})
+    ok, detail, _ = await checks.CHECK_BY_NAME["public-url"](services)  # pyright: ignore[reportArgumentType]
+    assert not ok and "cannot be reached" in detail
 
 
 async def test_unknown_paths_are_problems_too(api: Api) -> None:
