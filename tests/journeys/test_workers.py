@@ -26,6 +26,7 @@ TIMES = 24
 
 SERVER = """
 import sys
+import anyio
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from pydantic import BaseModel
@@ -41,6 +42,11 @@ async def ask(ctx: Context) -> str:
 def greet(name: str) -> str:
     '''Greets.'''
     return f"hello {name}"
+@server.tool()
+async def nap(seconds: float) -> str:
+    '''Sleeps.'''
+    await anyio.sleep(seconds)
+    return "awake"
 server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
 """
 
@@ -202,3 +208,21 @@ def test_a_legacy_clients_answer_reaches_the_worker_that_asked(two: Installation
                     answer = {"jsonrpc": "2.0", "id": said[-1]["id"], "result": result}
                     assert post(two, token, answer, **session).status_code == 202
         assert said[-1]["result"]["content"][0]["text"] == f"hello caller {number}"
+
+
+def test_a_task_is_answered_by_every_worker_and_cancelled_through_any(two: Installation) -> None:
+    token = two.token("tasks")
+
+    def ask(method: str, params: dict[str, Any], name: str) -> dict[str, Any]:
+        knows: dict[str, Any] = {"extensions": {f"{META}tasks": {}}}
+        meta: dict[str, Any] = {f"{META}protocolVersion": "2026-07-28", f"{META}clientCapabilities": knows}
+        headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": method, "mcp-name": name}
+        answer = post(two, token, message(method, params | {"_meta": meta}), **headers)
+        return answer.json().get("result") or answer.json()["error"]
+
+    task = ask("tools/call", {"name": "nap", "arguments": {"seconds": 60}}, "nap")["taskId"]
+    states = [ask("tasks/get", {"taskId": task}, task)["status"] for _ in range(TIMES)]
+    assert Counter(states) == {"working": TIMES}
+    assert [ask("tasks/cancel", {"taskId": task}, task) for _ in range(TIMES)] == [{"resultType": "complete"}] * TIMES
+    states = [ask("tasks/get", {"taskId": task}, task)["status"] for _ in range(TIMES)]
+    assert Counter(states) == {"cancelled": TIMES}
