@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -20,11 +19,12 @@ from starlette.types import ASGIApp
 
 from hub.app import Hub, Part
 from hub.cli.parts import load_parts
-from hub.cli.protocol import HttpConnection
 from hub.cli.sockets import BACKLOG, listen
 from hub.db.engine import Database
 from hub.db.history import HUB, pending
 from hub.errors import Unavailable
+from hub.serving.connection import HttpConnection
+from hub.serving.process import spare_collector, sweep
 from hub.settings import Settings
 from hub.telemetry.logging import configure
 
@@ -34,10 +34,6 @@ GRACE_SECONDS = 5
 KEEP_ALIVE_SECONDS = 75
 """Longer than the minute that proxies in front commonly keep theirs, so that they close first."""
 
-SWEEP_SECONDS = 1.0
-
-COLLECT_AFTER = (10_000, 20, 20)
-"""Thresholds of the collector: a call leaves no cycles, so looking every 700 objects finds nothing."""
 
 SWITCH_SECONDS = 0.0005
 """After which a thread at work gives way to the event loop. A snapshot of 10,000 tools is built beside the calls; at
@@ -93,39 +89,17 @@ async def _serve(settings: Settings, parts: Sequence[Part], worker: int, listene
         loop = asyncio.get_running_loop()
         for one in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(one, stop.set)
-        _spare_collector()
+        spare_collector()
         log.info("worker %d serves %s", worker, settings.url)
         tasks = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers]
         stopped = asyncio.create_task(stop.wait())
-        sweeping = asyncio.create_task(_sweep([server for server, _ in servers]))
+        sweeping = asyncio.create_task(sweep([server for server, _ in servers]))
         await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
         for server, _ in servers:
             server.should_exit = True
         await asyncio.gather(*tasks, return_exceptions=True)
         stopped.cancel()
         sweeping.cancel()
-
-
-async def _sweep(servers: Sequence[uvicorn.Server]) -> None:
-    """Have every connection look at the clock about once a second: a timer for each request would cost 2 µs of it."""
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(SWEEP_SECONDS)
-        for server in servers:
-            for connection in list(server.server_state.connections):
-                if isinstance(connection, HttpConnection):
-                    connection.sweep(loop.time())
-
-
-def _spare_collector() -> None:
-    """What was made until now stays for good: never look at it again.
-
-    A full collection over it stopped every call for 100 ms; that was the p99 at 64 connections, and an eighth of
-    the CPU there.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
 
 
 class _Server(uvicorn.Server):

@@ -26,6 +26,8 @@ from hub.runner.sandbox.bubblewrap import BubblewrapSandbox
 from hub.runner.spec import Bounds, WantedFile
 from hub.runner.supervisor import Supervisor
 from hub.runner.weights import WeightStore
+from hub.serving.connection import HttpConnection
+from hub.serving.process import spare_collector, sweep
 from hub.settings import Settings
 
 STOP_SECONDS = 5
@@ -62,13 +64,15 @@ async def serve(settings: Settings) -> None:
     supervisor = Supervisor(place, WantedFile(settings.home / "runner.json"))
     config = uvicorn.Config(
         Api(supervisor, place.sandbox, WeightStore(settings.weights_dir)),
-        http="httptools",
+        http=HttpConnection,
         ws="none",
         lifespan="off",
         access_log=False,
         server_header=False,
         date_header=False,
         log_config=None,
+        # Longer than the hub keeps an idle connection: it closes first, so no call meets one that is being closed.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=1,
     )
     server = Server(config)
@@ -83,9 +87,12 @@ async def serve(settings: Settings) -> None:
     # Bound here, so that its file is known as ours: after a killed `up` the next runner may be there before we go.
     listener = listen(settings.runner_socket)
     own = identity(settings.runner_socket)
+    spare_collector()
+    sweeping = asyncio.create_task(sweep([server]))
     try:
         await server.serve(sockets=[listener])
     finally:
+        sweeping.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await supervisor.close()

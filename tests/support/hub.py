@@ -20,10 +20,10 @@ from mcp.client.streamable_http import streamable_http_client
 
 from hub.app import Hub
 from hub.catalog.manifest import ServerSpec
-from hub.cli.protocol import HttpConnection
 from hub.db import migrate
 from hub.db.engine import Database
 from hub.identity.principal import LOCAL_ADMINISTRATOR
+from hub.serving.connection import HttpConnection
 from hub.settings import Settings
 from tests.support.everything import Everything
 from tests.support.upstreams import Recorded, free_socket, serving

@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from hub.cli.protocol import HEAD_SECONDS, MOST_DISCARDED, MOST_HEAD_BYTES, HttpConnection
+from hub.serving.connection import HEAD_SECONDS, MOST_DISCARDED, MOST_HEAD_BYTES, HttpConnection
 
 HEAD = b"POST /mcp HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\nx-more: y\r\n\r\n"
 
