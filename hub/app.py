@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import anyio.to_thread
 import httpx
+import orjson
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -35,6 +36,7 @@ from hub.background import kept
 from hub.bundled import Bundled, InternalServer
 from hub.catalog.checks import Checks
 from hub.catalog.publisher import Snapshots
+from hub.catalog.rollouts import Rollouts
 from hub.catalog.runner_client import RunnerClient
 from hub.catalog.service import Catalog
 from hub.catalog.watcher import Changes, Watcher
@@ -62,6 +64,7 @@ from hub.gateway.own import OwnTool, OwnTools
 from hub.gateway.own_tasks import OwnTasks
 from hub.gateway.seals import Seals
 from hub.gateway.sessions import Sessions as LegacySessions
+from hub.gateway.sides import Sides, Watched
 from hub.gateway.subscriptions import Subscriptions
 from hub.gateway.task_records import TaskRecords
 from hub.gateway.tasks import Tasks
@@ -82,6 +85,7 @@ from hub.limits.limits import Limits
 from hub.limits.link import Here, Linked
 from hub.policy.admission import Admission
 from hub.settings import Settings
+from hub.telemetry.figures import Figures
 from hub.telemetry.health import Health
 from hub.telemetry.metrics import Metrics
 from hub.upstream.connection import Vitals
@@ -113,6 +117,9 @@ COORDINATOR_SECONDS = 3.0
 TELL_AFTER_SECONDS = 0.3
 """Where there are several workers: a client that is told of a change may ask any of them, so they are to have it first.
 Each follows within a tenth of that."""
+
+FIGURES_SECONDS = 1.0
+"""Between two looks at how the versions that are tried out do."""
 
 STALE_SECONDS = 2.0
 """Between looks at the stored revisions: the bound on how long a lost announcement can matter."""
@@ -182,6 +189,8 @@ class Hub:
             terms=terms,
             announce=self._announce,
         )
+        self.figures = Figures(time.time)
+        self.rollouts = Rollouts(self.catalog, self.figures, self.keyring, self.audit)
         self.model_relay = Relay()
         self.models = Models(self.database, self.keyring, self.model_relay)
         self.usage = Usage(self.metrics.registry)
@@ -222,7 +231,8 @@ class Hub:
             children=None if self.worker else self.runner.children,
         )
         guardrails = Guardrails([Size(self.settings.max_result_bytes), ArgumentSchema()])
-        relay = Attempts(self.bridge, self.pool)
+        relay = Watched(Attempts(self.bridge, self.pool), self.figures)
+        sides = Sides(self.snapshots)
         calls = Calls(self.admission, self.limits, guardrails, self.audit, relay, self.metrics)
         tools = (CallTool(calls, self.audit), *self._code_mode(calls, seals))
         own = OwnTools(tools, calls, self.admission, self.limits, guardrails, self.audit, self.metrics)
@@ -239,9 +249,18 @@ class Hub:
         handles = Handles(self.keyring, self.worker)
         self.legacy_sessions = LegacySessions(asyncio.get_running_loop().time, handles)
         self.beats = Heartbeats(self.settings.keep_alive_seconds)
-        modern = ModernFace(self.snapshots, listing, calls, own, subscriptions, tasks, self.bridge.parks, self.beats)
+        modern = ModernFace(sides, listing, calls, own, subscriptions, tasks, self.bridge.parks, self.beats)
         legacy = LegacyFace(
-            self.snapshots, listing, calls, own, self.legacy_sessions, self.pool, self.audit, self.changes, self.beats
+            self.snapshots,
+            sides,
+            listing,
+            calls,
+            own,
+            self.legacy_sessions,
+            self.pool,
+            self.audit,
+            self.changes,
+            self.beats,
         )
         self.forwarder = Forwarder(self.settings.run_dir, self.worker)
         mcp = McpEndpoint(modern, legacy, self.forwarder, self.settings.max_body_bytes)
@@ -251,7 +270,11 @@ class Hub:
         self.app = Authentication(faces, self.keys, self.sessions, self.settings, self.metrics, self.audit)
         self.local = LocalAdministrator(faces)
         reload = Starlette(
-            routes=[Route("/reload", self._reloaded, methods=["POST"]), Route("/vitals", self._told_vitals)]
+            routes=[
+                Route("/reload", self._reloaded, methods=["POST"]),
+                Route("/figures", self._heard_figures, methods=["POST"]),
+                Route("/vitals", self._told_vitals),
+            ]
         )
         self.internal = _Faces(taken_over(mcp), reload)
 
@@ -290,6 +313,7 @@ class Hub:
             runner=self.runner,
             announce=self._announce,
             limits=self.limits,
+            rollouts=self.rollouts,
             vitals=self._vitals,
         )
         routes: list[BaseRoute] = [*health.routes(), *router.build(services)]
@@ -336,12 +360,14 @@ class Hub:
                 leases = self.limits.leases
                 loops.append(("coordinator", partial(self.link.run, leases.holdings, leases.recalled)))
             if self.settings.workers > 1:
+                loops.append(("figures of roll-outs", self._tell_figures))
                 loops.append(("changes of other workers", self._stay_current))
             if self.worker == 0:
                 loops += [
                     ("audit index", Indexer(self.audit.folder, self.database).run_forever),
                     ("watch of servers", Watcher(self.snapshots, self.pool, self.changes).run),
                     ("look at servers", self._revisit),
+                    ("judge of roll-outs", self._judge),
                     ("bundled parts", self.bundled.run),
                 ]
             owned = [group.create_task(kept(name, work)) for name, work in loops]
@@ -373,6 +399,7 @@ class Hub:
     async def _close(self) -> None:
         await self.changes.close()
         await self.tasks.close()
+        await self.catalog.close()
         await self.legacy_sessions.close()
         await self.follows.close()
         await self.bridge.close()
@@ -390,10 +417,12 @@ class Hub:
         return "" if self._started else "starting"
 
     async def _refresh(self, name: str) -> None:
-        try:
-            await self.catalog.look_again(name)
-        except HubError as error:
-            log.warning("server %s could not be looked at: %s", name, error.message)
+        canary = self.catalog.canary_of(name)
+        for one in (name, *([canary.name] if canary else [])):
+            try:
+                await self.catalog.look_again(one)
+            except HubError as error:
+                log.warning("server %s could not be looked at: %s", one, error.message)
 
     async def _revisit(self) -> None:
         """Look again at servers that were never seen or are down, so that recovery needs nobody."""
@@ -423,12 +452,13 @@ class Hub:
                 await self.models.load()
 
     async def _follow_snapshots(self) -> None:
-        """Drop connections to servers that are gone."""
+        """Let go of servers that are gone or were changed: what is under way with them ends in peace."""
         known: set[str] = set()
         async for _ in self.snapshots.subscribe():
-            present = set(self.snapshots.current.servers)
+            current = self.snapshots.current
+            self.pool.keep(current.digests())
+            present = set(current.servers)
             for name in known - present:
-                self.pool.drop(name)
                 self.metrics.forget(name)
             known = present
 
@@ -440,19 +470,36 @@ class Hub:
             await self.catalog.load()
         await self.models.load()
 
+    async def _judge(self) -> None:
+        """Roll back what does worse than it may."""
+        while True:
+            await asyncio.sleep(FIGURES_SECONDS)
+            await self.rollouts.judge()
+
+    async def _tell_figures(self) -> None:
+        """Tell the other workers how the versions that are tried out did here."""
+        while True:
+            await asyncio.sleep(FIGURES_SECONDS)
+            told = self.figures.untold()
+            if told:
+                await asyncio.gather(*(_told(path, "figures", orjson.dumps(told)) for path in self._others()))
+
+    async def _heard_figures(self, request: Request) -> Response:
+        self.figures.heard(orjson.loads(await request.body()))
+        return Response(status_code=204)
+
+    def _others(self) -> list[str]:
+        """The sockets of the other live workers."""
+        own = f"worker-{self.worker}.sock"
+        return [str(path) for path in self.settings.run_dir.glob("worker-*.sock") if path.name != own]
+
     async def _announce(self) -> None:
         """Have every other live worker serve the present state before the change is acknowledged."""
-        others = [
-            path for path in self.settings.run_dir.glob("worker-*.sock") if path.name != f"worker-{self.worker}.sock"
-        ]
-        await asyncio.gather(*(_reload(str(path)) for path in others))
+        await asyncio.gather(*(_told(path, "reload") for path in self._others()))
 
     async def _vitals(self, name: str) -> list[dict[str, Any]]:
         """How a server does towards each live worker: what they met, and what checks met where they are made."""
-        others = [
-            path for path in self.settings.run_dir.glob("worker-*.sock") if path.name != f"worker-{self.worker}.sock"
-        ]
-        told = await asyncio.gather(*(_vitals_of(str(path), name) for path in others))
+        told = await asyncio.gather(*(_vitals_of(path, name) for path in self._others()))
         return sorted((one for one in (self._own_vitals(name), *told) if one), key=lambda one: one["worker"])
 
     def _own_vitals(self, name: str) -> dict[str, Any]:
@@ -504,12 +551,12 @@ async def _vitals_of(socket: str, name: str) -> dict[str, Any]:
         return {}
 
 
-async def _reload(socket: str) -> None:
+async def _told(socket: str, what: str, body: bytes = b"") -> None:
     try:
         async with httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=socket), timeout=ANNOUNCE_SECONDS
         ) as client:
-            await client.post("http://worker/reload")
+            await client.post(f"http://worker/{what}", content=body)
     except httpx.HTTPError:
         # A worker that is starting reads the present state by itself.
         return

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hub.admin_api import access, examining, limits, models, operations, servers, shapes
+from hub.admin_api import access, examining, limits, models, operations, rollouts, servers, shapes
 from hub.admin_api.endpoint import PREFIX, Asked, Endpoint
 from hub.admin_api.openapi import describe
 from hub.admin_api.problem import problem
@@ -24,6 +24,7 @@ async def show_description(services: Services, asked: Asked) -> Any:
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *servers.ENDPOINTS,
+    *rollouts.ENDPOINTS,
     *access.ENDPOINTS,
     *limits.ENDPOINTS,
     *models.ENDPOINTS,

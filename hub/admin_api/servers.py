@@ -83,8 +83,10 @@ async def _apply(services: Services, asked: Asked, declaration: Declaration) -> 
     # Everything is checked before anything is written; models are local rows, so servers, which can fail, go first.
     models = models_from_apply(declaration.models)
     planned = services.models.plan(models)
+    trials = services.rollouts.plan(declaration.servers)
     outcome = await services.catalog.apply(asked.principal, declaration, dry_run=asked.query.dry_run)
     if not asked.query.dry_run:
+        await services.rollouts.apply(asked.principal, declaration.servers)
         for change in planned:
             if change["action"] != "none":
                 with services.audit.recording(
@@ -94,7 +96,7 @@ async def _apply(services: Services, asked: Asked, declaration: Declaration) -> 
                     record.outcome = "ok"
         if any(change["action"] != "none" for change in planned):
             await services.announce()
-    return {"changes": outcome["changes"] + planned, "applied": outcome["applied"]}
+    return {"changes": outcome["changes"] + trials + planned, "applied": outcome["applied"]}
 
 
 ENDPOINTS = (

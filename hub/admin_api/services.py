@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hub.audit.recorder import Audit
+from hub.catalog.rollouts import Rollouts
 from hub.catalog.runner_client import RunnerClient
 from hub.catalog.service import Catalog
 from hub.db.engine import Database
@@ -42,6 +43,7 @@ class Services:
     sessions: Sessions
     models: Models
     limits: Limits
+    rollouts: Rollouts
     announce: Callable[[], Awaitable[None]] = _tell_nobody
     vitals: Callable[[str], Awaitable[list[dict[str, Any]]]] = _nothing_known
     """How a server does towards each worker."""

@@ -70,6 +70,9 @@ class Server(Shape):
     check_arguments: bool = True
     sandbox: str
     secrets: Annotated[list[str], Field(description="Names of the sealed values; never the values.")]
+    version: Annotated[str, Field(description="As declared, or as the server says.")]
+    replicas: list[str]
+    canary: Annotated[str | None, Field(description="The version that is tried out; see its roll-out.")] = None
     problems: Annotated[list[str], Field(description="Definitions that were left out, and why.")]
     changes: Annotated[list[str], Field(description="What the last change of its definitions was.")]
     deadlines: Annotated[dict[str, float], Field(description="Seconds in force: connect, list, call, idle, total.")]
@@ -86,6 +89,55 @@ class Server(Shape):
     vitals: Annotated[
         list[Vitals] | None, Field(description="How it does now, one entry per worker; only where one server is shown.")
     ] = None
+
+
+class VersionFigures(Shape):
+    """How one version did within the window that it is judged by; seconds, per cent."""
+
+    calls: int
+    errors: int
+    error_rate: float
+    p50: float
+    p95: float
+
+
+class Version(Shape):
+    """One side of a roll-out."""
+
+    version: str
+    address: str
+    replicas: list[str]
+    kind: str
+    state: State
+    reason: str
+    counts: dict[str, int]
+    eras: list[str]
+    place: Annotated[str, Field(description="What its child and its figures are called.")]
+    figures: VersionFigures
+
+
+class RolloutEnd(Shape):
+    """How the last roll-out ended, and what both versions did until then."""
+
+    outcome: Literal["promoted", "rolled-back"]
+    reason: Annotated[str, Field(description="Why the hub rolled it back; empty: by hand.")]
+    at: datetime
+    version: str
+    address: str
+    stable: VersionFigures
+    canary: VersionFigures
+
+
+class Rollout(Shape):
+    """Both versions of a server."""
+
+    server: str
+    window: Annotated[int, Field(description="Seconds that the figures look back.")]
+    stable: Version
+    canary: Version | None
+    rules: dict[str, Any] | None
+    started: datetime | None
+    last: RolloutEnd | None
 
 
 class Servers(Shape):
@@ -159,7 +211,7 @@ class Change(Shape):
     """One thing that `apply` does or would do."""
 
     action: Literal["create", "update", "none"]
-    kind: Literal["server", "collection", "model", "limit"]
+    kind: Literal["server", "collection", "model", "limit", "canary"]
     name: str
     diff: dict[str, Any]
 

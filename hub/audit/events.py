@@ -88,6 +88,24 @@ class ServerExamine(Event):
     name = "server:examine"
 
 
+class ServerCanary(Event):
+    """A version of a server began to be tried out, or others get it. The detail says who."""
+
+    name = "server:canary"
+
+
+class ServerPromote(Event):
+    """A version that was tried out took its server's place. The detail names it."""
+
+    name = "server:promote"
+
+
+class ServerRollback(Event):
+    """A version that was tried out was given up. The detail says why, also when the hub did it by itself."""
+
+    name = "server:rollback"
+
+
 class CollectionChange(Event):
     """A collection was made, changed or removed. `target` is its name."""
 
@@ -209,6 +227,9 @@ EVENTS: tuple[type[Event], ...] = (
     ServerRemove,
     ServerRefresh,
     ServerExamine,
+    ServerCanary,
+    ServerPromote,
+    ServerRollback,
     CollectionChange,
     LimitChange,
     ModelChange,

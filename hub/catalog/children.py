@@ -6,6 +6,7 @@ declared: they `settle` a name, which reads what is stored, orders that, and loo
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import logging
 import os
@@ -22,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hub.catalog import packages, store
 from hub.catalog.manifest import ServerSpec
-from hub.catalog.models import ServerRow
+from hub.catalog.models import ServerRow, place_of
 from hub.catalog.runner_client import STOP_SECONDS, RunnerClient
 from hub.catalog.sealing import opened
 from hub.db.engine import Database
@@ -42,6 +43,12 @@ FETCH_SECONDS = 180.0
 TRIAL_SECONDS = packages.INSTALL_SECONDS + 2 * FETCH_SECONDS + STOP_SECONDS
 """After this a trial is over, and its child was left behind by a worker that died."""
 
+REST_SECONDS = 0.25
+"""How long a child has to be without a call before it is ended: every worker sends its new calls elsewhere by then."""
+
+DRAIN_SECONDS = 3600.0
+"""How long the calls of a child that is given up may take: the total deadline of a call."""
+
 SETTLE_ATTEMPTS = 5
 SETTLED_AT_ONCE = 8
 
@@ -57,6 +64,7 @@ class Children:
         self._folder = folder
         self._trials: dict[str, float] = {}
         self._strays: set[str] = set()
+        self._drains: dict[str, asyncio.Task[None]] = {}
 
     def address(self, name: str) -> Address:
         """Where a child is reached."""
@@ -132,9 +140,9 @@ class Children:
         except (HubError, SQLAlchemyError) as error:
             log.warning("children could not be compared with the catalog: %r", error)
             return
-        known = {row.name for row in rows} | set(owned)
-        names = {row.name for row in rows if _wants_child(row)} - set(owned)
-        names |= {row.name for row in rows if not row.internal and row.name in running} - set(owned)
+        known = {place_of(row) for row in rows} | set(owned)
+        names = {place_of(row) for row in rows if _wants_child(row)} - set(owned)
+        names |= {place_of(row) for row in rows if not row.internal and place_of(row) in running} - set(owned)
         strays = {name for name in running if name not in known and not name.startswith(TRIAL)}
         names |= strays & self._strays
         self._strays = strays
@@ -163,14 +171,56 @@ class Children:
         self._trials = {name: self._trials.get(name, moment) for name in running if name.startswith(TRIAL)}
         return [name for name, seen in self._trials.items() if moment - seen >= TRIAL_SECONDS]
 
+    async def close(self) -> None:
+        """Stop waiting for children to come to rest; the next start ends them."""
+        for task in self._drains.values():
+            task.cancel()
+        await asyncio.gather(*self._drains.values(), return_exceptions=True)
+
     async def _row(self, name: str) -> ServerRow | None:
-        return await anyio.to_thread.run_sync(store.server, self._database, name)
+        """The server whose child is called so."""
+        rows = await anyio.to_thread.run_sync(store.servers, self._database)
+        return next((row for row in rows if place_of(row) == name), None)
 
     async def _forget(self, name: str) -> None:
+        """End a child that nobody has, at once where it is at rest; else its calls come to their end first."""
+        if name in self._drains:
+            return
+        if await self._at_rest(name):
+            await self._end(name)
+            return
+        task = self._drains[name] = asyncio.create_task(self._drained(name))
+        task.add_done_callback(lambda _: self._drains.pop(name, None))
+
+    async def _end(self, name: str) -> None:
         with self._claimed(name) as mine:
             # Whoever is adding a server of this name settles it at the end.
             if mine and not _wants_child(await self._row(name)):
                 await self._runner.forget(name)
+
+    async def _drained(self, name: str) -> None:
+        """Wait for the calls of a child, then end it."""
+        try:
+            with anyio.move_on_after(DRAIN_SECONDS):
+                while not await self._at_rest(name):
+                    await asyncio.sleep(REST_SECONDS)
+                    if _wants_child(await self._row(name)):
+                        return
+            await self._end(name)
+        except (HubError, SQLAlchemyError) as error:
+            log.warning("child %s could not be ended and is tried again: %r", name, error)
+
+    async def _at_rest(self, name: str) -> bool:
+        """Whether a child has no call, now and for a moment: one may be on its way from a worker."""
+        for again in (True, False):
+            child = next((one for one in await self._runner.children() if one.get("name") == name), None)
+            if child is None or not child.get("running"):
+                return True
+            if child.get("busy"):
+                return False
+            if again:
+                await asyncio.sleep(REST_SECONDS)
+        return True
 
     @contextmanager
     def _claimed(self, name: str) -> Generator[bool]:

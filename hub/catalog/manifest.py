@@ -14,6 +14,7 @@ import orjson
 import yaml
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
 
+from hub.catalog.canary import CanarySpec
 from hub.catalog.limits import LimitSpec
 from hub.catalog.profiles import PROFILES
 from hub.catalog.snapshot import Mode
@@ -86,6 +87,14 @@ class ServerSpec(Strict):
     )
     title: Short = ""
     description: Text = ""
+    version: Short = Field(default="", description="What tells the figures of this version from another's.")
+    replicas: Annotated[list[Annotated[str, StringConstraints(max_length=2_000)]], Field(max_length=50)] = Field(
+        default_factory=list[str],
+        description="URLs of more replicas of this version; the least loaded is called.",
+    )
+    canary: CanarySpec | None = Field(
+        default=None, description="A version to try out. Left out, a roll-out under way stays as it is."
+    )
     isolation: Literal["shared", "per-principal"] = "shared"
     sandbox: Literal["server", "trusted"] = "server"
     check_arguments: bool = Field(
@@ -106,9 +115,13 @@ class ServerSpec(Strict):
             raise ValueError("base_url belongs to an openapi description")
         if self.openapi is not None and self.isolation != "shared":
             raise ValueError("a server made from an openapi description is shared by all callers")
-        for url in (self.url, self.openapi, self.base_url):
+        for url in (self.url, self.openapi, self.base_url, *self.replicas):
             if url is not None:
                 _check_url(url)
+        if self.replicas and self.url is None:
+            raise ValueError("replicas belong to a url; those of a child are set at PUT /replicas/NAME")
+        if len({self.url, *self.replicas}) != 1 + len(self.replicas):
+            raise ValueError("every replica has a URL of its own")
         if self.package is not None and not (_NPM.fullmatch(self.package) or _PYPI.fullmatch(self.package)):
             raise ValueError("a package is npm:NAME@1.2.3 or pypi:NAME==1.2.3, with one exact version")
         if self.args and self.package is None:

@@ -39,6 +39,11 @@ class ServerRow(HubTable, table=True):
     discovered: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
 
 
+def place_of(row: ServerRow) -> str:
+    """What its child is called and where its files are: after a roll-out not the server's own name."""
+    return str(row.rollout.get("place") or row.name)
+
+
 class DefinitionRow(HubTable, table=True):
     """A tool, prompt, resource or template in the bytes that its server gave, pinned by digest."""
 

@@ -7,16 +7,27 @@ import fnmatch
 import itertools
 import weakref
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 from hub.catalog.discovery import Definition
 from hub.catalog.naming import BUDGET, Holder, Names, expose
 from hub.catalog.parts import ERAS, Compiled, compiled
-from hub.catalog.snapshot import EMPTY, Era, Kind, Mode, Part, Server, Snapshot, Target, View
+from hub.catalog.snapshot import EMPTY, Canary, Era, Kind, Mode, Part, Server, Snapshot, Target, View
 
-__all__ = ["ERAS", "Change", "Curated", "Offer", "Publisher", "Snapshots", "Subscription", "compared"]
+__all__ = [
+    "ERAS",
+    "Change",
+    "Curated",
+    "Offer",
+    "Publisher",
+    "Snapshots",
+    "Subscription",
+    "Trial",
+    "compared",
+    "joined",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,16 @@ class Curated:
     mode: Mode = "all"
     pinned: tuple[str, ...] = ()
     client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A canary as the publisher takes it: its definitions, and who gets it."""
+
+    offer: Offer
+    """Under the name of the server that it is to become."""
+    rules: Canary
+    """Without what is its own in the views."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +94,29 @@ class Publisher:
         default_factory=dict[tuple[str, ...], dict[str, tuple[Part, Part | None]]]
     )
     """By a collection's members and by server: a part, and what the collection takes of it."""
+    _tried: dict[str, Compiled] = field(default_factory=dict[str, Compiled])
+    """By place: the versions that are tried out."""
 
-    def names(self, offers: Sequence[Offer], owned: Mapping[tuple[Kind, str], Holder]) -> Names:
-        """The exposed name of everything offered; `names.claims` are to be stored before they are published."""
+    def names(
+        self, offers: Sequence[Offer], owned: Mapping[tuple[Kind, str], Holder], trials: Iterable[Trial] = ()
+    ) -> Names:
+        """The exposed name of everything offered; `names.claims` are to be stored before they are published.
+
+        What only a canary has is named last, so that trying it out renames nothing of anybody else's.
+        """
+        names = self._stable_names(offers, owned)
+        held = set(names.listed)
+        fresh = {holder: None for one in trials for holder in _holders(one.offer) if holder not in held}
+        if not fresh:
+            return names
+        wider = expose([*names.listed, *fresh], {**owned, **names.claims}, budget=self.budget)
+        return Names(
+            {**names.listed, **{holder: wider.listed[holder] for holder in fresh}},
+            {**{key: holder for key, holder in wider.callable.items() if holder in fresh}, **names.callable},
+            {**names.claims, **{key: holder for key, holder in wider.claims.items() if holder in fresh}},
+        )
+
+    def _stable_names(self, offers: Sequence[Offer], owned: Mapping[tuple[Kind, str], Holder]) -> Names:
         holders = tuple(self._holders_of(offer) for offer in offers)
         known = self._named
         if known is not None and known.owned is owned and known.holders == holders:
@@ -84,7 +125,14 @@ class Publisher:
         self._named = _Named(holders, owned, names)
         return names
 
-    def build(self, offers: Sequence[Offer], collections: Iterable[Curated], names: Names, revision: int) -> Snapshot:
+    def build(
+        self,
+        offers: Sequence[Offer],
+        collections: Sequence[Curated],
+        names: Names,
+        revision: int,
+        trials: Iterable[Trial] = (),
+    ) -> Snapshot:
         """All views at one revision. `offers` are in the order of registration, which is the order of the lists."""
         built = {offer.server.name: self._compile(offer, names) for offer in offers}
         self._compiled = built
@@ -93,7 +141,7 @@ class Publisher:
         aliases: list[tuple[_Name, _Name]] = [
             (alias, (holder.kind, names.listed[holder])) for alias, holder in names.aliases
         ]
-        views = {"": _view("", shared, tuple(built), aliases)}
+        views = {"": joined("", shared, tuple(built), aliases)}
         for name, one in built.items():
             views[f"s/{name}"] = View(f"s/{name}", (name,), one.own.listed, one.own.names, parts=(one.own,))
         before, self._chosen = self._chosen, {}
@@ -103,9 +151,32 @@ class Publisher:
             self._chosen[collection.members] = taken
             parts = tuple(part for _, part in taken.values() if part is not None)
             key = f"c/{collection.name}"
-            plain = _view(key, parts, tuple(part.server for part in parts), aliases)
+            plain = joined(key, parts, tuple(part.server for part in parts), aliases)
             views[key] = replace(plain, mode=collection.mode, pinned=collection.pinned, client=collection.client)
-        return Snapshot(revision, {offer.server.name: offer.server for offer in offers}, views)
+        servers = {offer.server.name: offer.server for offer in offers}
+        canaries = {one.offer.server.name: self._canary(one, collections, names, tuple(aliases)) for one in trials}
+        self._tried = {one.server.place: self._tried[one.server.place] for one in canaries.values()}
+        return Snapshot(revision, servers, views, canaries=canaries)
+
+    def _canary(
+        self,
+        trial: Trial,
+        collections: Iterable[Curated],
+        names: Names,
+        aliases: tuple[tuple[_Name, _Name], ...],
+    ) -> Canary:
+        """What is a canary's in every view that shows any of it."""
+        server, definitions = trial.offer.server, trial.offer.definitions
+        exposed = tuple(names.listed[holder] for holder in _holders(trial.offer))
+        before = self._tried.get(server.place)
+        if before is None or not before.serves(definitions, server.eras, exposed):
+            before = self._tried[server.place] = compiled(server, definitions, exposed, before)
+        parts = {"": before.shared, f"s/{server.name}": before.own}
+        for collection in collections:
+            part = _taken(before.shared, collection.members, None)[1]
+            if part is not None:
+                parts[f"c/{collection.name}"] = part
+        return replace(trial.rules, server=server, parts=parts, aliases=aliases)
 
     def _holders_of(self, offer: Offer) -> tuple[Holder, ...]:
         """The holder of each definition; the same object for as long as they are called the same."""
@@ -214,10 +285,21 @@ def compared(old: Snapshot, new: Snapshot) -> Change:
             if was != now:
                 kinds.add(place[1])
                 servers.add(name)
+    for name in old.canaries.keys() | new.canaries.keys():
+        first, second = old.canaries.get(name), new.canaries.get(name)
+        if first is not second and first != second:
+            # Some callers change sides, or see other things there: they are told, and the others look once in vain.
+            servers.add(name)
+            kinds |= {place[1] for canary in (first, second) if canary for place in canary.parts[""].listed}
     return Change(frozenset(servers), frozenset(kinds))
 
 
-def _view(key: str, parts: tuple[Part, ...], servers: tuple[str, ...], aliases: Iterable[tuple[_Name, _Name]]) -> View:
+def _holders(offer: Offer) -> Iterator[Holder]:
+    for item in offer.definitions:
+        yield Holder(offer.server.name, item.kind, item.name)
+
+
+def joined(key: str, parts: tuple[Part, ...], servers: tuple[str, ...], aliases: Iterable[tuple[_Name, _Name]]) -> View:
     """Parts joined, with the unlisted names that their targets once had."""
     lists: defaultdict[tuple[Era, Kind], list[Target]] = defaultdict(list)
     callable_names: dict[_Name, Target] = {}

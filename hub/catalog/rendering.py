@@ -12,6 +12,7 @@ from hub.catalog.discovery import Definition, Found
 from hub.catalog.manifest import ServerSpec
 from hub.catalog.models import CollectionRow, ServerRow
 from hub.catalog.naming import Holder, Names
+from hub.catalog.sealing import without_query
 from hub.catalog.snapshot import Kind
 from hub.upstream.address import Facts
 
@@ -39,12 +40,20 @@ def server(row: ServerRow, counts: Mapping[Kind, int]) -> dict[str, Any]:
         "discovered": row.discovered.isoformat() if row.discovered else None,
         "changed": row.changed.isoformat(),
         "isolation": declared.get("isolation", "shared"),
+        "version": version(row),
+        "replicas": [without_query(url) for url in declared.get("replicas", [])],
+        "rollout": {key: row.rollout[key] for key in ("last",) if key in row.rollout},
         "sandbox": declared.get("sandbox", "server"),
         "check_arguments": bool(declared.get("check_arguments", True)),
         "secrets": sorted([*declared.get("env", {}), *declared.get("headers", {})]),
         "problems": list(row.facts.get("problems", [])),
         "changes": list(row.facts.get("changes", [])),
     }
+
+
+def version(row: ServerRow) -> str:
+    """What tells a version's figures from another's: as declared, or as it says itself."""
+    return str(row.declared.get("version") or _info(row.facts).get("version") or "")[:60]
 
 
 def exposed(name: str, definitions: Sequence[Definition], names: Names) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ TERMS = ("deadlines", "concurrency", "health")
 
 def sealed(spec: ServerSpec, keyring: Keyring) -> dict[str, Any]:
     """What goes into the database."""
-    plain = spec.model_dump(mode="json", exclude=set(_SECRET), exclude_none=True)
+    plain = spec.model_dump(mode="json", exclude={*_SECRET, "canary"}, exclude_none=True)
     for group in TERMS:
         # Only where something is said: a declaration of a version before reads, and compares, as it did.
         if not getattr(spec, group).model_fields_set:
@@ -49,7 +49,7 @@ def difference(before: ServerSpec | None, after: ServerSpec) -> dict[str, Any]:
     """What a declaration changes, member by member as `{"from", "to"}`; secrets only as set or changed."""
     shown: dict[str, Any] = {}
     for name in ServerSpec.model_fields:
-        if name == "name":
+        if name in ("name", "canary"):
             continue
         old, new = (
             (getattr(before, name) if before else ServerSpec.model_fields[name].get_default(call_default_factory=True)),
@@ -65,6 +65,8 @@ def difference(before: ServerSpec | None, after: ServerSpec) -> dict[str, Any]:
             shown[name] = {"from": without_query(old), "to": without_query(new)}
         elif name in TERMS:
             shown[name] = {"from": old.model_dump(exclude_none=True), "to": new.model_dump(exclude_none=True)}
+        elif name == "replicas":
+            shown[name] = {"from": [*map(without_query, old)], "to": [*map(without_query, new)]}
         else:
             shown[name] = {"from": old, "to": new}
     return shown

@@ -25,16 +25,17 @@ from hub import net
 from hub.audit.recorder import Audit
 from hub.catalog import discovery, rendering, store
 from hub.catalog import terms as termed
+from hub.catalog.canary import rules_of
 from hub.catalog.children import FETCH_SECONDS, TRIAL, Children, is_child
 from hub.catalog.discovery import Definition, Found, Look
 from hub.catalog.limits import Limit, LimitSpec
 from hub.catalog.manifest import CollectionSpec, Declaration, ServerSpec
-from hub.catalog.models import CollectionRow, LimitRow, ServerRow
+from hub.catalog.models import CollectionRow, LimitRow, ServerRow, place_of
 from hub.catalog.naming import Names
-from hub.catalog.publisher import ERAS, Change, Curated, Offer, Publisher, Snapshots, compared
+from hub.catalog.publisher import ERAS, Change, Curated, Offer, Publisher, Snapshots, Trial, compared
 from hub.catalog.runner_client import RunnerClient
 from hub.catalog.sealing import TERMS, difference, opened, sealed
-from hub.catalog.snapshot import Era, Kind, Mode, Server, Snapshot
+from hub.catalog.snapshot import Era, Kind, Mode, Server, Snapshot, Track
 from hub.db.engine import Database
 from hub.errors import Conflict, HubError, InvalidParams, NotFound, UpstreamTimeout
 from hub.identity.principal import Principal
@@ -134,18 +135,46 @@ class Catalog:
 
     def list(self) -> list[dict[str, Any]]:
         """All servers, in the order of registration."""
-        return [dict(self._render(row)) for row in self._stored.servers]
+        return [
+            {**self._render(row), "canary": next(iter(self._canaries(row.name)), None)}
+            for row in self._stored.servers
+            if not row.canary_of
+        ]
 
     def state(self, name: str) -> str:
         """How a server does, in one word; empty for one that is not there."""
         return next((row.state for row in self._stored.servers if row.name == name), "")
+
+    def looked_after(self) -> list[ServerRow]:
+        """All servers, versions that are tried out included, as they are stored."""
+        return list(self._stored.servers)
 
     def show(self, name: str) -> dict[str, Any]:
         """One server with the names it is exposed under. Raises `NotFound`."""
         row = self._known(name)
         items = self._definitions(name)
         shown = rendering.exposed(name, items, self._names) if row.enabled else []
-        return {**self._render(row), "exposed": shown}
+        canary = self.canary_of(name)
+        return {**self._render(row), "exposed": shown, "canary": canary and canary.name}
+
+    def row(self, name: str) -> ServerRow:
+        """A server as it is stored; not to be edited. Raises `NotFound`."""
+        return self._known(name)
+
+    def canary_of(self, name: str) -> ServerRow | None:
+        """The version of a server that is being tried out, as it is stored."""
+        return next((row for row in self._stored.servers if row.canary_of == name), None)
+
+    def offered(self, name: str) -> tuple[Definition, ...]:
+        """The definitions of a server, or of a version that is tried out."""
+        return self._definitions(name)
+
+    def counts(self, name: str) -> Mapping[Kind, int]:
+        """How many definitions of each kind there are."""
+        return self._stored.counts.get(name, {})
+
+    def _canaries(self, name: str) -> list[str]:
+        return [row.name for row in self._stored.servers if row.canary_of == name]
 
     def declared(self, name: str) -> tuple[ServerSpec | None, Address]:
         """A server as it was declared, with its secrets (None: one of the hub's own), and where it is reached.
@@ -202,8 +231,14 @@ class Catalog:
         stored = self._stored
         for _ in range(CLAIM_ATTEMPTS):
             read = store.read(self._database, stored)
-            offers = [self._offer(row, read.definitions[row.name]) for row in read.servers if row.enabled]
-            names = self._publisher.names(offers, read.owned)
+            trials = self._trials(read)
+            tried = {one.offer.server.name for one in trials}
+            offers = {
+                row.name: self._offer(row, read.definitions[row.name], "stable" if row.name in tried else "")
+                for row in read.servers
+                if row.enabled and not row.canary_of
+            }
+            names = self._publisher.names(list(offers.values()), read.owned, trials)
             claimed = store.claim(self._database, read, names.claims)
             if claimed is not None:
                 break
@@ -215,10 +250,11 @@ class Catalog:
             Curated(row.name, tuple(row.members), cast("Mode", row.mode), tuple(row.pinned), row.client)
             for row in read.collections
         ]
-        snapshot = self._publisher.build(offers, curated, names, read.revision)
+        snapshot = self._publisher.build(list(offers.values()), curated, names, read.revision, trials)
         snapshot = replace(snapshot, limits=self._limits_of(read.limits))
         change = compared(self._snapshots.current, snapshot)
-        return _Read(claimed, names, {offer.server.name: offer for offer in offers}, snapshot, change)
+        offers |= {one.offer.server.place: one.offer for one in trials}
+        return _Read(claimed, names, offers, snapshot, change)
 
     async def add(self, principal: Principal, spec: ServerSpec, *, dry_run: bool = False) -> dict[str, Any]:
         """Probe a server, store it and what it offers, and show what callers will see. A dry run stores nothing.
@@ -252,9 +288,10 @@ class Catalog:
             row = self._known(name)
             if row.internal:
                 raise Conflict(f"{name} belongs to the hub and cannot be removed.")
-            await self._commit(store.Edit(removed_servers=(name,), release_names=release_names))
-            if is_child(row.declared):
-                await self._children.settle_later(name)
+            gone = (row, *([canary] if (canary := self.canary_of(name)) else []))
+            names = tuple(one.name for one in gone)
+            await self._commit(store.Edit(removed_servers=names, release_names=release_names))
+            await self.settle(*(place_of(one) for one in gone if is_child(one.declared)))
             record.outcome = "ok"
 
     async def refresh(self, principal: Principal, name: str) -> dict[str, Any]:
@@ -265,6 +302,9 @@ class Catalog:
         is an answer, not an error.
         """
         with self._audit.recording("server:refresh", principal, server=name) as record:
+            canary = self.canary_of(name)
+            if canary is not None:
+                await self._commit(store.Edit(observed=(await self._looked_at(canary))[0]))
             observed, said = await self._looked_at(self._known(name))
             await self._commit(store.Edit(observed=observed))
             told = self._known(name)
@@ -277,7 +317,7 @@ class Catalog:
 
         A server that stays down for a night would otherwise fill the audit with the same sentence.
         """
-        row = self._known(name)
+        row = self._stored_row(name)
         observed, said = await self._looked_at(row)
         same_facts = not observed.facts or all(observed.facts.get(era) == row.facts.get(era) for era in ERAS)
         if (observed.state, observed.reason) == (row.state, row.reason) and same_facts and not said:
@@ -393,6 +433,24 @@ class Catalog:
             except SQLAlchemyError:
                 return False
 
+    async def settle(self, *places: str) -> None:
+        """Have the runner keep what is stored of these children, and let the others' calls come to their end."""
+        for place in places:
+            await self._children.settle_later(place)
+
+    async def close(self) -> None:
+        """Stop what goes on beside the calls of this."""
+        await self._children.close()
+
+    async def commit(self, edit: store.Edit) -> None:
+        """Store, publish, tell the others: for the roll-outs, which stand beside this."""
+        await self._commit(edit)
+
+    async def tried(self, spec: ServerSpec) -> tuple[ServerRow, Found]:
+        """Probe a version of a server; nothing is stored, and a child of it lives as long as that takes."""
+        async with self._reachable(spec) as address:
+            return await self._probed(spec, None, address)
+
     async def _commit(self, edit: store.Edit) -> None:
         """Store, publish, tell the others."""
         async with self._writing:
@@ -466,14 +524,17 @@ class Catalog:
     @asynccontextmanager
     async def _reachable(self, spec: ServerSpec, *, keep: bool = False) -> AsyncGenerator[Address]:
         """An address to look at. A child started for it is stopped again, unless it is kept and then stored."""
-        for url in (spec.url, spec.openapi, spec.base_url):
-            if url is not None:
-                await self._check_url(url)
+        await self._check_urls(spec)
         if not spec.is_child:
             yield self._on_terms(_http_address(spec), spec.model_dump(include=set(TERMS), exclude_none=True))
             return
         async with self._children.added(spec) if keep else self._children.tried(spec) as address:
             yield address
+
+    async def _check_urls(self, spec: ServerSpec) -> None:
+        for url in (spec.url, spec.openapi, spec.base_url, *spec.replicas):
+            if url is not None:
+                await self._check_url(url)
 
     async def _look_patiently(
         self, address: Address, wanted: Wanted, known: tuple[Definition, ...], *, child: bool
@@ -494,7 +555,7 @@ class Catalog:
             if not row.internal:
                 spec = opened(row.declared, self._keyring)
                 if spec.is_child:
-                    await self._children.settle(row.name)
+                    await self._children.settle(place_of(row))
                 else:
                     await self._check_url(spec.url or "")
             wanted = cast("Wanted", row.declared.get("era", "auto"))
@@ -509,7 +570,9 @@ class Catalog:
         return _observed(row, found, began, said), said
 
     def _preview(self, row: ServerRow, found: Found) -> dict[str, Any]:
-        offers = [self._offer(known, self._definitions(known.name)) for known in self._stored.servers]
+        offers = [
+            self._offer(known, self._definitions(known.name)) for known in self._stored.servers if not known.canary_of
+        ]
         offers.append(self._offer(row, found.definitions))
         # With a publisher of its own: the other's memory is that of the thread which loads.
         names = Publisher(self._publisher.budget).names(offers, self._stored.owned)
@@ -562,15 +625,28 @@ class Catalog:
         present = self._snapshots.current.limits
         return present if present == tuple(found) else tuple(found)
 
-    def _offer(self, row: ServerRow, items: tuple[Definition, ...]) -> Offer:
+    def _trials(self, stored: store.Stored) -> list[Trial]:
+        """The versions that are tried out of servers that are on."""
+        found: list[Trial] = []
+        bases = {row.name: row for row in stored.servers if row.enabled and not row.canary_of}
+        for row in stored.servers:
+            if row.canary_of in bases:
+                offer = self._offer(row, stored.definitions[row.name], "canary")
+                if rendering.version(bases[row.canary_of]) == offer.server.version:
+                    # Figures of two versions of one name could not be told apart.
+                    offer = Offer(replace(offer.server, version=row.name), offer.definitions)
+                found.append(Trial(offer, rules_of(row, offer.server)))
+        return found
+
+    def _offer(self, row: ServerRow, items: tuple[Definition, ...], track: Track = "") -> Offer:
         """A server as it is published. One that is declared and described as before stays the object that it was."""
         known, before = self._offers.get(row.name), self._rows.get(row.name)
-        if known is not None and before is not None and _alike(row, before):
+        if known is not None and before is not None and known.server.track == track and _alike(row, before):
             return known if known.definitions is items else Offer(known.server, items)
         said: dict[Era, Mapping[str, Any]] = {era: row.facts[era] for era in ERAS if era in row.facts}
         address = self._address(row)
         server = Server(
-            name=row.name,
+            name=row.canary_of or row.name,
             address=address,
             digest=_registration_digest(row.declared, address),
             eras=frozenset(said),
@@ -579,6 +655,9 @@ class Catalog:
             instructions={era: facts["instructions"] for era, facts in said.items() if facts["instructions"]},
             internal=row.internal,
             check_arguments=bool(row.declared.get("check_arguments", True)),
+            version=rendering.version(row),
+            track=track,
+            place=place_of(row),
         )
         return Offer(server, items)
 
@@ -601,7 +680,7 @@ class Catalog:
         if row.internal:
             return Address(row.declared["url"], socket=row.declared.get("socket", ""), transport=transport)
         if is_child(row.declared):
-            return self._children.address(row.name)
+            return self._children.address(place_of(row))
         try:
             return _http_address(opened(row.declared, self._keyring), transport)
         except (HubError, ValidationError) as error:
@@ -613,6 +692,12 @@ class Catalog:
         return rendering.server(row, counts) | termed.shown(termed.of(row.declared, self._terms))
 
     def _known(self, name: str) -> ServerRow:
+        row = self._stored_row(name)
+        if row.canary_of:
+            raise NotFound(f"There is no server {name!r}.", hint=f"It is a version of {row.canary_of!r}.")
+        return row
+
+    def _stored_row(self, name: str) -> ServerRow:
         row = next((row for row in self._stored.servers if row.name == name), None)
         if row is None:
             raise NotFound(f"There is no server {name!r}.", hint="List what there is with `entrepot servers list`.")
@@ -642,12 +727,13 @@ async def _compared(before: tuple[Definition, ...], found: Found) -> Sequence[st
 
 def _alike(row: ServerRow, before: ServerRow) -> bool:
     """Whether two rows of a server publish the same: all that `Catalog._offer` reads of a row."""
-    return (row.declared, row.facts, row.internal) == (before.declared, before.facts, before.internal)
+    here = (row.declared, row.facts, row.internal, row.rollout, row.canary_of)
+    return here == (before.declared, before.facts, before.internal, before.rollout, before.canary_of)
 
 
 def _http_address(spec: ServerSpec, transport: Any = "http") -> Address:
     headers = tuple((name, value.get_secret_value()) for name, value in spec.headers.items())
-    return Address(spec.url or "", transport=transport, headers=headers)
+    return Address(spec.url or "", transport=transport, headers=headers, replicas=tuple(spec.replicas))
 
 
 def _observed(row: ServerRow, found: Found, began: datetime, changes: Sequence[str]) -> store.Observed:

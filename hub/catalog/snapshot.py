@@ -13,12 +13,29 @@ from typing import Literal, get_args
 from hub.catalog.limits import Limit
 from hub.upstream.address import KINDS, Address, Era, Kind
 
-__all__ = ["EMPTY", "KINDS", "MODES", "Address", "Era", "Kind", "Mode", "Part", "Server", "Snapshot", "Target", "View"]
+__all__ = [
+    "EMPTY",
+    "KINDS",
+    "MODES",
+    "Address",
+    "Canary",
+    "Era",
+    "Kind",
+    "Mode",
+    "Part",
+    "Server",
+    "Snapshot",
+    "Target",
+    "View",
+]
 
 Mode = Literal["all", "search", "code"]
 """How an endpoint shows its tools: every definition, tools that find and call the others, or one that runs code."""
 
 MODES: tuple[Mode, ...] = get_args(Mode)
+
+Track = Literal["", "stable", "canary"]
+"""Which side of a roll-out a version of a server is on; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +74,11 @@ class Server:
     """Ours (agents, bundled servers): told on whose behalf it is called."""
     check_arguments: bool = True
     """Whether arguments are held against the schemas of its tools before it gets them."""
+    version: str = ""
+    """What tells its figures from another version's: as declared, or as the server says."""
+    track: Track = ""
+    place: str = ""
+    """Tells a server's versions apart, also after one was promoted."""
 
     def era_for(self, client: Era) -> Era:
         """The era to speak to this server in: the client's where it has both (protocol: era affinity)."""
@@ -105,6 +127,25 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """A version of a server that some callers get: who they are, and what is theirs in each view."""
+
+    server: Server
+    """Under the name of the server that it is to become."""
+    share: float
+    """Per cent of all callers."""
+    groups: frozenset[str]
+    clients: tuple[str, ...]
+    headers: tuple[tuple[bytes, bytes], ...]
+    salt: str
+    """Another one for each roll-out, so that it is not always the same callers who try things out."""
+    parts: Mapping[str, Part]
+    """Its share of every view that shows any of it, by the view's key."""
+    aliases: tuple[tuple[tuple[Kind, str], tuple[Kind, str]], ...]
+    """Unlisted names of everybody's, and the listed name that each stands for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """All views at one revision."""
 
@@ -113,6 +154,26 @@ class Snapshot:
     views: Mapping[str, View]
     limits: tuple[Limit, ...] = ()
     """The same object for as long as the limits are the same."""
+    canaries: Mapping[str, Canary] = field(default_factory=dict[str, Canary])
+    """Roll-outs under way, by server."""
+    variant: frozenset[str] = frozenset()
+    """The servers of which this is the canary's side (`canary.variant`)."""
+    base: Snapshot | None = None
+    """The snapshot that this is a variant of; what is kept per snapshot is kept under `origin` and `variant`."""
+
+    @property
+    def origin(self) -> Snapshot:
+        """The snapshot in force, whichever variant of it this is."""
+        return self.base or self
+
+    def digests(self) -> set[str]:
+        """Every registration that may be called."""
+        return {one.digest for one in self.servers.values()} | {one.server.digest for one in self.canaries.values()}
+
+    def holds(self, server: str, digest: str) -> bool:
+        """Whether a registration of a server is still in force, on either side of a roll-out."""
+        known, canary = self.servers.get(server), self.canaries.get(server)
+        return (known is not None and known.digest == digest) or (canary is not None and canary.server.digest == digest)
 
 
 EMPTY = Snapshot(0, {}, {"": View("", (), {}, {})})

@@ -87,6 +87,8 @@ class Edit:
     servers: tuple[ServerRow, ...] = ()
     fresh: tuple[str, ...] = ()
     """Servers among them that nobody may have added in the meantime."""
+    present: tuple[str, ...] = ()
+    """Servers that must still be there: a roll-out ends once, whoever ends it first."""
     observed: Observed | None = None
     found: Mapping[str, Found] = field(default_factory=dict[str, Found])
     """Definitions that replace a server's, by server."""
@@ -217,6 +219,9 @@ def write(database: Database, edit: Edit) -> bool:
         for name in edit.fresh:
             if session.get(ServerRow, name) is not None:
                 raise Conflict(f"There is a server {name!r} already.", hint="Choose another name, or remove it first.")
+        for name in edit.present:
+            if session.get(ServerRow, name) is None:
+                raise Conflict(f"{name!r} is not there any more.", hint="Look again: somebody else was faster.")
         if edit.observed is not None and edit == Edit(observed=edit.observed):
             told = _observe(session, edit.observed)
             if told == "news":

@@ -101,7 +101,9 @@ class Watcher:
             self._watched.clear()
 
     def _follow(self, group: asyncio.TaskGroup) -> None:
-        servers = self._snapshots.current.servers
+        current = self._snapshots.current
+        # A version that is tried out is watched beside its server; whichever tells, both are looked at.
+        servers = {**current.servers, **{one.server.place: one.server for one in current.canaries.values()}}
         for name, (digest, task) in list(self._watched.items()):
             if name not in servers or servers[name].digest != digest:
                 task.cancel()

@@ -78,6 +78,10 @@ class AdminClient:
                     raise Refused(told["error"], int(told["error"].get("status", 500)))
                 yield told
 
+    def patch(self, path: str, body: Any) -> Any:
+        """The answer to a PATCH of JSON."""
+        return self._asked("PATCH", path, {}, body)
+
     def put(self, path: str, body: Any) -> Any:
         """The answer to a PUT of JSON."""
         return self._asked("PUT", path, {}, body)

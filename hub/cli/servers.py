@@ -12,6 +12,7 @@ import click
 from hub.cli.client import LONG_SECONDS, segment
 from hub.cli.command import Command, Group, Pair, hub, json_option
 from hub.cli.console import Console
+from hub.cli.rollouts import canary, promote, rollback, rollout
 from hub.cli.show import counted, line, moment, print_fields, print_json, print_table
 from hub.errors import HubError
 
@@ -89,6 +90,8 @@ entrepot servers add files --env ROOT=/data --stdio python -m my_server --flag""
     type=Pair("NAME=NUMBER", "="),
     help="interval, timeout, passes, fails of checks; failures, pause, longest_pause of calls.",
 )
+@click.option("--replica", "replicas", multiple=True, metavar="URL", help="Another address of the same server.")
+@click.option("--version", default="", help="What its version is called; else what it says itself.")
 @click.option("--title", default="", help="What people are shown.")
 @click.option("--description", default="", help="What it is for.")
 @click.option(
@@ -187,6 +190,10 @@ def remove(name: str, release_names: bool, as_json: bool) -> None:
         click.echo(f"{name} is removed.", err=True)
 
 
+for one in (canary, promote, rollback, rollout):
+    servers.add_command(one)
+
+
 @contextmanager
 def _explained(body: dict[str, Any], as_json: bool) -> Generator[None]:
     """Where a child could not be used, its last words: most often the reason. With --json they are `stderr`."""
@@ -234,6 +241,7 @@ def _told(told: dict[str, Any]) -> dict[str, Any]:
     told["folders"] = {os.path.abspath(path): "read" for path in read} | {
         os.path.abspath(path): right for path in write
     }
+    told["replicas"] = list(told["replicas"])
     told["env"], told["headers"] = dict(told["env"]), dict(told.pop("header"))
     told["deadlines"] = _numbers(told.pop("deadline"))
     told["concurrency"] = _numbers(told["concurrency"])
@@ -284,12 +292,14 @@ def _print(server: dict[str, Any], as_json: bool) -> None:
         print_json(server)
         return
     vitals: list[dict[str, Any]] = server.get("vitals") or []
-    fields = ("name", "title", "description", "kind", "address", "state", "reason", "isolation", "sandbox")
+    fields = ("name", "title", "description", "kind", "address", "version", "state", "reason", "isolation", "sandbox")
     print_fields(
         [
             *((name, server.get(name, "")) for name in fields),
+            ("replicas", "\n".join(server.get("replicas", []))),
             ("eras", ", ".join(server["eras"])),
             ("arguments", "checked" if server.get("check_arguments", True) else "not checked"),
+            ("tried out", server.get("canary") and f"see entrepot servers rollout {server['name']}"),
             ("offers", _counted(server["counts"])),
             ("secrets", ", ".join(server.get("secrets", []))),
             ("deadlines", _spelt(server.get("deadlines"), " s")),

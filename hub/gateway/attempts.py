@@ -33,7 +33,7 @@ class Attempts:
 
     async def send(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
         """The server's answer. Raises `UpstreamBusy` when no place became free, and what the relay raises."""
-        upstream = self._pool.upstream(server.name, server.address, server.digest)
+        upstream = self._pool.first(server.name, server.address, server.digest)
         lanes = upstream.lanes
         place = lanes.enter() or await lanes.wait()
         try:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from msgspec import Raw
+
 from hub.catalog.snapshot import Server, Snapshot, Target
 from hub.catalog.watcher import Changes
 from hub.errors import InvalidParams, UpstreamError
@@ -74,10 +76,14 @@ class Bridge:
         """Modern on both sides: a POST is isolated, so ids and progress tokens pass as they are."""
         params = retargeted(call, target)
         set_caller(params, call, server)
+        at = ""
         if "requestState" in params:
-            params["requestState"] = self._seals.unwrap("state", call.principal, server.name, params["requestState"])
+            sealed = params["requestState"]
+            params["requestState"] = self._seals.unwrap("state", call.principal, server.name, sealed)
+            at = self._seals.open("state", call.principal, sealed)[2]
+        upstream = self._pool.upstream(server.name, server.address, server.digest, at)
         channel = ModernChannel(
-            self._pool.upstream(server.name, server.address, server.digest),
+            upstream,
             target.name if call.method in NAME_KEYS else None,
             param_headers(call, server),
         )
@@ -87,9 +93,9 @@ class Bridge:
 
         body = jsonrpc.request(call.identifier, call.method, params)
         incoming = await channel.request(call.identifier, call.method, body, on_message)
-        return self._modern_outcome(call, server, incoming)
+        return self._modern_outcome(call, server, incoming, upstream.address.url if upstream.has_siblings else "")
 
-    def _modern_outcome(self, call: Call, server: Server, incoming: Incoming) -> Outcome:
+    def _modern_outcome(self, call: Call, server: Server, incoming: Incoming, at: str) -> Outcome:
         failure = failed(call.identifier, incoming)
         if failure is not None:
             return failure
@@ -100,13 +106,17 @@ class Bridge:
             verdict = str(jsonrpc.value(kind))
             sealed: dict[str, Any] = {}
             if "requestState" in result:
-                sealed["requestState"] = self._seals.wrap("state", call.principal, server.name, result["requestState"])
+                sealed["requestState"] = self._sealed("state", call, server, result["requestState"], at)
             if "taskId" in result:
-                sealed["taskId"] = self._seals.wrap("task", call.principal, server.name, result["taskId"])
+                sealed["taskId"] = self._sealed("task", call, server, result["taskId"], at)
             if sealed:
                 return Outcome(200, jsonrpc.result(call.identifier, jsonrpc.write(result | sealed)), verdict)
             return Outcome(200, message.raw, verdict)
         return Outcome(200, message.raw, verdict_of(result))
+
+    def _sealed(self, purpose: str, call: Call, server: Server, raw: Raw, at: str) -> bytes:
+        """What a server keeps at one of its replicas, as its caller is given it."""
+        return self._seals.wrap(purpose, call.principal, server.name, raw, at)
 
     async def _legacy(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
         """Legacy on both sides: within this client's own session with the server."""

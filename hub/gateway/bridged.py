@@ -124,8 +124,7 @@ class BridgedSessions:
         """End what was idle for too long, and what belongs to a registration that is no more."""
         oldest = self._clock() - IDLE_SECONDS
         for key, held in list(self._held.items()):
-            server = snapshot.servers.get(key[0])
-            if not held.running and (held.used < oldest or server is None or server.digest != key[1]):
+            if not held.running and (held.used < oldest or not snapshot.holds(key[0], key[1])):
                 del self._held[key]
                 self._end(held)
         for key, lock in list(self._opening.items()):

@@ -90,7 +90,7 @@ class Outcome:
 class Relay(Protocol):
     """Takes an admitted call to its server and back (`bridge.py`)."""
 
-    async def send(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
+    def send(self, call: Call, server: Server, target: Target, emit: Emit) -> Awaitable[Outcome]:
         """The server's answer; what it says before goes to `emit`."""
         ...
 
@@ -116,19 +116,23 @@ class Calls:
             record.via = call.via
             target = self._admit(call, verb)
             record.server, record.target = target.server, target.name
+            server = call.snapshot.servers[target.server]
             taken = self._limits.on(call.snapshot, call.principal, target)
-            if taken is None:
-                outcome = await self._guarded(call, target, emit)
-            else:
-                async with taken:
-                    outcome = await self._guarded(call, target, emit)
+            try:
+                if taken is None:
+                    outcome = await self._guarded(call, server, target, emit)
+                else:
+                    async with taken:
+                        outcome = await self._guarded(call, server, target, emit)
+            except HubError as error:
+                self._metrics.called(server.name, error.code, perf_counter() - began, server.version)
+                raise
             record.outcome, record.detail = outcome.verdict, call.note
-        self._metrics.called(target.server, outcome.verdict, perf_counter() - began)
+        self._metrics.called(server.name, outcome.verdict, perf_counter() - began, server.version)
         return outcome
 
-    async def _guarded(self, call: Call, target: Target, emit: Emit) -> Outcome:
+    async def _guarded(self, call: Call, server: Server, target: Target, emit: Emit) -> Outcome:
         """Guard the arguments, relay, guard the result."""
-        server = call.snapshot.servers[target.server]
         try:
             await self._guard_arguments(call, server, target)
         except BadArguments as error:

@@ -7,7 +7,7 @@ the order is the reference implementation's). The body is the source of truth, h
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,8 @@ class Head:
     session: bytes | None = None
     repeated: bytes = b""
     params: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+    raw: Sequence[tuple[bytes, bytes]] = ()
+    """All of them as they came, for rules that name one."""
     mode: Mode | None = None
     """What the URL asks for (`modes.in_query`): a part of a request's head that is no header."""
     client: str = ""
@@ -52,7 +54,7 @@ class Head:
         """Read an ASGI scope's headers once."""
         pairs = list(headers)
         values = dict(pairs)
-        head = cls()
+        head = cls(raw=pairs)
         if len(values) != len(pairs):
             names = [name for name, _ in pairs]
             head.repeated = next((name for name in names if _is_single(name) and names.count(name) > 1), b"")

@@ -53,14 +53,14 @@ class Fits:
     """Endpoints as clients can take them, made once per snapshot."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[str, Mode, str], View] = {}
+        self._made: dict[tuple[str, frozenset[str], Mode, str], View] = {}
         self._of: Snapshot | None = None
 
     def shown(self, snapshot: Snapshot, view: View, profile: Profile) -> View:
         """The view for a client: every name that its lists have can be called."""
-        if snapshot is not self._of or len(self._made) >= MOST_KEPT:
-            self._made, self._of = {}, snapshot
-        key = (view.key, view.mode, profile.name)
+        if snapshot.origin is not self._of or len(self._made) >= MOST_KEPT:
+            self._made, self._of = {}, snapshot.origin
+        key = (view.key, snapshot.variant, view.mode, profile.name)
         made = self._made.get(key)
         if made is None:
             made = self._made[key] = replace(view, names=_with_short(view, profile), profile=profile.name)

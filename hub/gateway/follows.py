@@ -61,24 +61,24 @@ class Follows:
     def __init__(self, snapshots: Snapshots, pool: Pool) -> None:
         self._snapshots = snapshots
         self._pool = pool
-        self._follows: dict[tuple[str, str], _Follow] = {}
+        self._follows: dict[tuple[str, str, str], _Follow] = {}
 
     def __len__(self) -> int:
         return len(self._follows)
 
     def follow(self, server: Server, subject: str, wanted: Iterable[tuple[str, Told]]) -> Followed:
         """Have each resource's hearer told of its updates, until the end of it is called."""
-        key = (server.name, subject if server.address.socket else "")
+        key = (server.name, server.place, subject if server.address.socket else "")
         follow = self._follows.get(key)
         if follow is None:
-            follow = self._follows[key] = _Follow(self._snapshots, self._pool, server.name, subject)
+            follow = self._follows[key] = _Follow(self._snapshots, self._pool, server, subject)
         pairs = list(wanted)
         for name, told in pairs:
             follow.add(name, told)
         ends = [partial(self._end, key, follow, name, told) for name, told in pairs]
         return Followed(ends, partial(follow.settled, {name for name, _ in pairs}))
 
-    def _end(self, key: tuple[str, str], follow: _Follow, name: str, told: Told) -> None:
+    def _end(self, key: tuple[str, str, str], follow: _Follow, name: str, told: Told) -> None:
         follow.remove(name, told)
         if not follow.wanted and self._follows.get(key) is follow:
             del self._follows[key]
@@ -95,7 +95,7 @@ class Follows:
 class _Follow:
     """One server's stream. `wanted` says who hears of which resource, `known` what the server was told of."""
 
-    def __init__(self, snapshots: Snapshots, pool: Pool, server: str, subject: str) -> None:
+    def __init__(self, snapshots: Snapshots, pool: Pool, server: Server, subject: str) -> None:
         self._snapshots = snapshots
         self._pool = pool
         self._server = server
@@ -105,7 +105,7 @@ class _Follow:
         self._attempts = 0
         self._changed = asyncio.Event()
         self._moved = asyncio.Event()
-        self.task = asyncio.create_task(kept(f"following at {server}", self._run))
+        self.task = asyncio.create_task(kept(f"following at {server.name}", self._run))
 
     def add(self, name: str, told: Told) -> None:
         """One more that wants to hear of a resource."""
@@ -132,7 +132,10 @@ class _Follow:
 
     async def _run(self) -> None:
         while True:
-            server = self._snapshots.current.servers.get(self._server)
+            current, server = self._snapshots.current, self._server
+            if not current.holds(server.name, server.digest):
+                # Changed, or a version that is no longer tried out: what there is now under that name.
+                server = current.servers.get(server.name)
             # Why it failed is shown by the server's health; here it only means to wait.
             with contextlib.suppress(HubError, jsonrpc.NotJson):
                 if server is not None:

@@ -56,7 +56,11 @@ class Forwarder:
         self, owner: int, principal: Principal, scope: Scope, body: bytes, receive: Receive, send: Send
     ) -> None:
         """The owner's answer. Raises `OwnerGone` when it died: what it held has to be taken over, or is lost."""
-        headers = [(name, value) for name, value in scope["headers"] if name in PASSED or name.startswith(PARAM)]
+        headers = [
+            (name, value)
+            for name, value in scope["headers"]
+            if name in PASSED or name.startswith(PARAM) or _may_choose(name)
+        ]
         headers.append((PRINCIPAL, _written(principal)))
         try:
             origin = self._origin(owner)
@@ -100,6 +104,11 @@ def taken_over(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, send)
 
     return serve
+
+
+def _may_choose(name: bytes) -> bool:
+    """Whether a header may choose a version of a server."""
+    return name.startswith(b"x-") and not name.startswith(b"x-entrepot-")
 
 
 async def _whole(send: Send, response: Response, headers: list[tuple[bytes, bytes]]) -> None:

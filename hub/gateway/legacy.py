@@ -30,6 +30,7 @@ from hub.gateway.listing import LISTS, Listing
 from hub.gateway.modes import in_capabilities
 from hub.gateway.own import OwnTools
 from hub.gateway.sessions import LOG_LEVELS, Session, Sessions, UpstreamSession
+from hub.gateway.sides import Sides
 from hub.gateway.subscriptions import LIST_CHANGED
 from hub.gateway.wire import STREAM_HEADERS, Reply, accepted, refusal, respond
 from hub.identity.principal import Principal
@@ -50,6 +51,7 @@ class LegacyFace:
     def __init__(
         self,
         snapshots: Snapshots,
+        sides: Sides,
         listing: Listing,
         calls: Calls,
         own: OwnTools,
@@ -60,6 +62,7 @@ class LegacyFace:
         beats: Heartbeats,
     ) -> None:
         self._snapshots = snapshots
+        self._sides = sides
         self._listing = listing
         self._calls = calls
         self._own = own
@@ -170,7 +173,7 @@ class LegacyFace:
         if not isinstance(asked, str) or not isinstance(params.get("capabilities"), dict):
             raise InvalidParams("initialize needs protocolVersion and capabilities")
         version = asked if asked in VERSIONS else VERSIONS[0]
-        snapshot = self._snapshots.current
+        snapshot = self._sides.snapshot(principal, jsonrpc.mapping(params.get("clientInfo")), head.raw)
         mode = head.mode or in_capabilities(params["capabilities"])
         client = Client(head.client, params.get("clientInfo"))
         view = self._listing.view(snapshot, key, principal, mode, client)
@@ -194,7 +197,7 @@ class LegacyFace:
         method = message.method
         if method == "ping":
             return 200, jsonrpc.result(identifier, b"{}")
-        snapshot = self._snapshots.current
+        snapshot = self._sides.snapshot(principal, session.client, head.raw)
         client = Client(head.client, session.client)
         view = self._listing.view(snapshot, key, principal, head.mode or session.mode, client)
         try:

@@ -137,10 +137,19 @@ class Listing:
         self, snapshot: Snapshot, view: View, era: Era, method: str, principal: Principal, cursor: object
     ) -> bytes:
         """One page of a list as a result object. Raises `InvalidParams` for a cursor that is not ours."""
-        if snapshot is not self._of:
+        if snapshot.origin is not self._of:
             self._forget(snapshot)
         start = 0 if cursor is None else _offset(cursor)
-        key = (view.key, view.mode, view.profile, era, method, self._admission.rules(principal).calls, start)
+        key = (
+            view.key,
+            snapshot.variant,
+            view.mode,
+            view.profile,
+            era,
+            method,
+            self._admission.rules(principal).calls,
+            start,
+        )
         # Taken out and put back, so that the first is the one that was not asked for the longest.
         page = self._pages.pop(key, None)
         if page is None:
@@ -181,12 +190,12 @@ class Listing:
         return _Page(b"{" + b"".join(parts) + b"}", empty)
 
     def _forget(self, snapshot: Snapshot) -> None:
-        self._of, self._bytes = snapshot, 0
+        self._of, self._bytes = snapshot.origin, 0
         self._pages, self._words = {}, {}
 
     def _said(self, snapshot: Snapshot, key: tuple[object, ...], say: Callable[[], bytes]) -> bytes:
         """What a greeting says, put together once per endpoint and set of scopes."""
-        if snapshot is not self._of:
+        if snapshot.origin is not self._of:
             self._forget(snapshot)
         said = self._words.get(key)
         if said is None:
@@ -197,7 +206,14 @@ class Listing:
 
     def discover(self, snapshot: Snapshot, view: View, principal: Principal) -> bytes:
         """The result of `server/discover`."""
-        key = (view.key, view.mode, view.profile, MODERN_VERSION, self._admission.rules(principal).calls)
+        key = (
+            view.key,
+            snapshot.variant,
+            view.mode,
+            view.profile,
+            MODERN_VERSION,
+            self._admission.rules(principal).calls,
+        )
         return self._said(snapshot, key, partial(self._discover, snapshot, view, principal))
 
     def _discover(self, snapshot: Snapshot, view: View, principal: Principal) -> bytes:
@@ -214,7 +230,7 @@ class Listing:
 
     def initialize(self, snapshot: Snapshot, view: View, version: str, principal: Principal) -> bytes:
         """The result of `initialize`."""
-        key = (view.key, view.mode, view.profile, version, self._admission.rules(principal).calls)
+        key = (view.key, snapshot.variant, view.mode, view.profile, version, self._admission.rules(principal).calls)
         return self._said(snapshot, key, partial(self._initialize, snapshot, view, version, principal))
 
     def _initialize(self, snapshot: Snapshot, view: View, version: str, principal: Principal) -> bytes:

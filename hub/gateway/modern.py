@@ -9,7 +9,6 @@ from typing import Any
 
 from starlette.types import Receive, Send
 
-from hub.catalog.publisher import Snapshots
 from hub.errors import HubError, InvalidParams
 from hub.gateway import eras
 from hub.gateway.calls import VERBS, Call, Calls, Outcome
@@ -21,6 +20,7 @@ from hub.gateway.listing import LISTS, Listing
 from hub.gateway.modes import in_capabilities
 from hub.gateway.own import OwnTools
 from hub.gateway.parks import Elsewhere, Parks
+from hub.gateway.sides import Sides
 from hub.gateway.subscriptions import Subscriptions
 from hub.gateway.tasks import METHODS as TASK_METHODS
 from hub.gateway.tasks import Tasks
@@ -37,7 +37,7 @@ class ModernFace:
 
     def __init__(
         self,
-        snapshots: Snapshots,
+        sides: Sides,
         listing: Listing,
         calls: Calls,
         own: OwnTools,
@@ -46,7 +46,7 @@ class ModernFace:
         parks: Parks,
         beats: Heartbeats,
     ) -> None:
-        self._snapshots = snapshots
+        self._sides = sides
         self._listing = listing
         self._calls = calls
         self._own = own
@@ -96,7 +96,8 @@ class ModernFace:
             owner = self._parks.owner(jsonrpc.value(request.params["requestState"]))
             if owner is not None:
                 raise Elsewhere(owner)
-        snapshot = self._snapshots.current
+        client = request.meta.get(META + "clientInfo")
+        snapshot = self._sides.snapshot(principal, jsonrpc.mapping(client), head.raw)
         asked = head.mode or in_capabilities(request.meta.get(META + "clientCapabilities"))
         client = Client(head.client, request.meta.get(META + "clientInfo"))
         view = self._listing.view(snapshot, key, principal, asked, client)

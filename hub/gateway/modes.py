@@ -60,16 +60,17 @@ class Modes:
 
     def __init__(self, own: Callable[[Mode], Collection[str]]) -> None:
         self._own = own
-        self._made: dict[tuple[str, Mode], View] = {}
+        self._made: dict[tuple[str, frozenset[str], Mode], View] = {}
         self._of: Snapshot | None = None
 
     def shown(self, snapshot: Snapshot, view: View, mode: Mode) -> View:
         """The view in that mode."""
-        if snapshot is not self._of:
-            self._made, self._of = {}, snapshot
-        made = self._made.get((view.key, mode))
+        if snapshot.origin is not self._of:
+            self._made, self._of = {}, snapshot.origin
+        key = (view.key, snapshot.variant, mode)
+        made = self._made.get(key)
         if made is None:
-            made = self._made[view.key, mode] = in_mode(view, mode, self._own(mode))
+            made = self._made[key] = in_mode(view, mode, self._own(mode))
         return made
 
 

@@ -22,27 +22,27 @@ class Seals:
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
 
-    def wrap(self, purpose: str, principal: Principal, server: str, raw: Raw | bytes) -> bytes:
-        """A JSON string that stands for `raw` towards this principal."""
-        inside = orjson.dumps([principal.acts_for, server, bytes(raw).decode()])
+    def wrap(self, purpose: str, principal: Principal, server: str, raw: Raw | bytes, at: str = "") -> bytes:
+        """A JSON string that stands for `raw` towards this principal. `at` is the replica that it is good for."""
+        inside = orjson.dumps([principal.acts_for, server, bytes(raw).decode(), *([at] if at else [])])
         return orjson.dumps(self._keyring.seal(purpose, inside))
 
     def unwrap(self, purpose: str, principal: Principal, server: str, raw: Raw | bytes) -> Raw:
         """What `wrap` was given. Raises `InvalidParams` for anything else, and for another principal or server."""
-        owner, found = self.open(purpose, principal, raw)
+        owner, found, _ = self.open(purpose, principal, raw)
         if owner != server:
             raise _foreign(purpose)
         return Raw(found)
 
-    def open(self, purpose: str, principal: Principal, raw: Raw | bytes) -> tuple[str, bytes]:
-        """The server that a wrapped value belongs to, and the value."""
+    def open(self, purpose: str, principal: Principal, raw: Raw | bytes) -> tuple[str, bytes, str]:
+        """The server that a wrapped value belongs to, the value, and the replica that it is good for."""
         sealed = jsonrpc.value(raw)
         if not isinstance(sealed, str):
             raise _foreign(purpose)
         told = orjson.loads(self._keyring.open(purpose, sealed))
         if told[0] != principal.acts_for:
             raise _foreign(purpose)
-        return str(told[1]), str(told[2]).encode()
+        return str(told[1]), str(told[2]).encode(), str(told[3]) if len(told) > 3 else ""
 
     def seal_call(self, call: list[Any]) -> str:
         """What identifies a call at rest, as text for its client to bring back (`parks.py`)."""

@@ -7,6 +7,7 @@ are dropped by age and by number, with their upstream sessions.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ import orjson
 
 from hub.catalog.publisher import Snapshots
 from hub.catalog.snapshot import Mode, Server, Snapshot
-from hub.errors import HubError, TooMany, Unavailable
+from hub.errors import HubError, TooMany, Unavailable, UpstreamDown
 from hub.gateway.handles import Handles, Handshake
 from hub.upstream import jsonrpc
 from hub.upstream.connection import Incoming, OnMessage
@@ -32,6 +33,9 @@ MOST_SESSIONS = 20_000
 
 MOST_OF_ONE = 1_000
 """Sessions of one principal: a client that never says good-bye must not take everybody's places."""
+
+REST_SECONDS = 0.1
+"""Between looks at a session that is to end and still has calls."""
 
 SWEEP_SECONDS = 60.0
 """Between looks for sessions that nobody uses any more."""
@@ -131,6 +135,11 @@ class Session:
             return await upstream.request(identifier, method, body, on_message)
         except SessionLost:
             self.retire(server.name, upstream)
+        except UpstreamDown:
+            if upstream.upstream.has_siblings:
+                # Its replica is gone, and what it knew with it: the next request opens another elsewhere.
+                self.retire(server.name, upstream)
+            raise
         upstream = await self.upstream(pool, server, on_message)
         return await upstream.request(identifier, method, body, on_message)
 
@@ -141,7 +150,7 @@ class Session:
             self.opened.set()
 
     def retire(self, server: str, old: UpstreamSession) -> None:
-        """Forget an upstream session, and end it without anybody waiting."""
+        """Forget an upstream session, and end it once its calls are over, without anybody waiting."""
         self.forget(server, old)
         task = asyncio.create_task(_ended(old))
         self._closing.add(task)
@@ -225,12 +234,15 @@ class Session:
 
 
 def _holds(snapshot: Snapshot, name: str, session: UpstreamSession) -> bool:
-    server = snapshot.servers.get(name)
-    return server is not None and server.digest == session.upstream.digest
+    return snapshot.holds(name, session.upstream.digest)
 
 
 async def _ended(session: UpstreamSession) -> None:
     try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(session.upstream.terms.deadlines.total):
+                while session.running:
+                    await asyncio.sleep(REST_SECONDS)
         await session.close()
     except HubError:
         return

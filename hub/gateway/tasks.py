@@ -52,11 +52,11 @@ class Tasks:
         if not declared(call.meta):
             return _undeclared(call)
         sealed = call.params["taskId"]
-        server, inner = self.seals.open("task", call.principal, sealed)
+        server, inner, at = self.seals.open("task", call.principal, sealed)
         if server == OWN:
             return await self._own(call, str(jsonrpc.value(inner)), str(jsonrpc.value(sealed)))
         with self.audit.recording("task:" + call.method[6:], call.principal, server=server, trace=call.trace) as record:
-            outcome = await self._relayed(call, server, inner, emit)
+            outcome = await self._relayed(call, server, inner, at, emit)
             record.outcome = outcome.verdict
         return outcome
 
@@ -78,13 +78,13 @@ class Tasks:
                     await self.own.cancel(task)
         return Outcome(200, jsonrpc.result(call.identifier, body), "ok")
 
-    async def _relayed(self, call: Call, server_name: str, inner: bytes, emit: Emit) -> Outcome:
+    async def _relayed(self, call: Call, server_name: str, inner: bytes, at: str, emit: Emit) -> Outcome:
         server = call.snapshot.servers.get(server_name)
         if server is None or not _reachable(call.snapshot, call.view, server_name):
             raise InvalidParams("Unknown task")
         params = dict(call.params) | {"taskId": Raw(inner)}
         set_caller(params, call, server)
-        upstream = self.pool.upstream(server.name, server.address, server.digest)
+        upstream = self.pool.upstream(server.name, server.address, server.digest, at)
         body = jsonrpc.request(call.identifier, call.method, params)
 
         async def on_message(message: Message) -> None:
@@ -115,14 +115,14 @@ class Tasks:
 
     def _is_known(self, call: Call, sealed: str) -> bool:
         try:
-            server, _ = self.seals.open("task", call.principal, orjson.dumps(sealed))
+            server, _, _ = self.seals.open("task", call.principal, orjson.dumps(sealed))
         except InvalidParams:
             return False
         return server == OWN or _reachable(call.snapshot, call.view, server)
 
     async def tell(self, call: Call, sealed: str, tag: Raw, emit: Emit) -> None:
         """Tell of a task as it is now, and at every change, until it has ended or is gone."""
-        server, inner = self.seals.open("task", call.principal, orjson.dumps(sealed))
+        server, inner, at = self.seals.open("task", call.principal, orjson.dumps(sealed))
         since: object = None
         while True:
             if server == OWN:
@@ -131,7 +131,7 @@ class Tasks:
                     return
                 since, state = (row.status, row.updated), dict(jsonrpc.fragments(detailed(row, sealed)))
             else:
-                state = await self._changed(call, server, inner, sealed, since)
+                state = await self._changed(call, server, inner, at, sealed, since)
                 if state is None:
                     return
                 since = _mark(state)
@@ -141,7 +141,7 @@ class Tasks:
                 return
 
     async def _changed(
-        self, call: Call, server: str, inner: bytes, sealed: str, since: object
+        self, call: Call, server: str, inner: bytes, at: str, sealed: str, since: object
     ) -> dict[str, Raw] | None:
         """A server's task once it is another than it was; None when it cannot be asked any more."""
         asking = replace(
@@ -151,7 +151,7 @@ class Tasks:
         pause = POLL_MILLISECONDS / 1000
         while True:
             try:
-                outcome = await self._relayed(asking, server, inner, _unheard)
+                outcome = await self._relayed(asking, server, inner, at, _unheard)
                 members = jsonrpc.read(outcome.body).members
                 if "result" not in members:
                     return None

@@ -16,7 +16,15 @@ from msgspec import Raw
 
 from hub.catalog.snapshot import Server, Target
 from hub.catalog.watcher import Changes
-from hub.errors import BadRequest, HubError, InvalidParams, OutcomeUnknown, UpstreamError, UpstreamTimeout
+from hub.errors import (
+    BadRequest,
+    HubError,
+    InvalidParams,
+    OutcomeUnknown,
+    UpstreamDown,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from hub.gateway.answers import failed, result_of, verdict_of
 from hub.gateway.bridged import BridgedSessions
 from hub.gateway.calls import Call, Emit, Outcome
@@ -103,7 +111,9 @@ class Upward:
             self._parks.park(park, left, held.session.upstream.bounds)
         except BaseException as error:
             self._sessions.give_back(held)
-            if isinstance(error, SessionLost):
+            if isinstance(error, SessionLost) or (
+                isinstance(error, UpstreamDown) and held.session.upstream.has_siblings
+            ):
                 self._sessions.lose(held)
             elif isinstance(error, asyncio.CancelledError):
                 notice = {"requestId": identifier, "reason": b'"the client went away"'}

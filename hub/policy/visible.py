@@ -51,7 +51,7 @@ class Selection:
         return list(chain.from_iterable(self._runs))
 
 
-_Key = tuple[str, str, Era, Kind, frozenset[str]]
+_Key = tuple[str, frozenset[str], str, Era, Kind, frozenset[str]]
 
 
 class Visible:
@@ -61,15 +61,15 @@ class Visible:
         self._admission = admission
         self._of: Snapshot | None = None
         self._selections: dict[_Key, tuple[Selection, int]] = {}
-        self._servers: dict[tuple[str, frozenset[str]], tuple[Server, ...]] = {}
+        self._servers: dict[tuple[str, frozenset[str], frozenset[str]], tuple[Server, ...]] = {}
         self._places = 0
 
     def targets(self, snapshot: Snapshot, view: View, era: Era, kind: Kind, principal: Principal) -> Selection:
         """What this principal may have of a view's list."""
-        if snapshot is not self._of:
+        if snapshot.origin is not self._of:
             self._forget(snapshot)
         rules = self._admission.rules(principal)
-        key = (view.key, view.mode, era, kind, rules.calls)
+        key = (view.key, snapshot.variant, view.mode, era, kind, rules.calls)
         # Taken out and put back, so that the first is the one that was not asked for the longest.
         found = self._selections.pop(key, None)
         if found is None:
@@ -82,10 +82,10 @@ class Visible:
 
     def servers(self, snapshot: Snapshot, view: View, principal: Principal) -> tuple[Server, ...]:
         """The servers of a view, as declared, of which this principal may use anything."""
-        if snapshot is not self._of:
+        if snapshot.origin is not self._of:
             self._forget(snapshot)
         rules = self._admission.rules(principal)
-        key = (view.key, rules.calls)
+        key = (view.key, snapshot.variant, rules.calls)
         found = self._servers.get(key)
         if found is None:
             whole = snapshot.views[view.key]
@@ -119,7 +119,7 @@ class Visible:
         return Selection(tuple(runs)), places
 
     def _forget(self, snapshot: Snapshot) -> None:
-        self._of, self._places = snapshot, 0
+        self._of, self._places = snapshot.origin, 0
         self._selections, self._servers = {}, {}
 
 

@@ -139,6 +139,7 @@ class Child:
             "reason": next((replica.reason for replica in replicas if replica.reason), ""),
             "wanted": self.spec.replicas,
             "running": len(running),
+            "busy": sum(replica.busy for replica in replicas),
             "pids": [pid for usage in usages for pid in usage.pids],
             "restarts": sum(replica.restarts for replica in replicas),
             "started": min((process.started for process in running), default=None),

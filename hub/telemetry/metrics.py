@@ -16,9 +16,18 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self.calls = Counter("entrepot_calls", "Calls by server and outcome.", ["server", "outcome"], registry=registry)
+        self.calls = Counter(
+            "entrepot_calls",
+            "Calls by server, version and outcome.",
+            ["server", "version", "outcome"],
+            registry=registry,
+        )
         self.call_seconds = Histogram(
-            "entrepot_call_seconds", "Seconds a call took, by server.", ["server"], buckets=SECONDS, registry=registry
+            "entrepot_call_seconds",
+            "Seconds a call took, by server and version.",
+            ["server", "version"],
+            buckets=SECONDS,
+            registry=registry,
         )
         self.refused = Counter(
             "entrepot_requests_refused", "Requests refused before admission, by reason.", ["reason"], registry=registry
@@ -45,18 +54,18 @@ class Metrics:
             ["client", "how"],
             registry=registry,
         )
-        self._calls: dict[tuple[str, str], Counter] = {}
-        self._seconds: dict[str, Histogram] = {}
+        self._calls: dict[tuple[str, str, str], Counter] = {}
+        self._seconds: dict[tuple[str, str], Histogram] = {}
 
-    def called(self, server: str, outcome: str, seconds: float) -> None:
+    def called(self, server: str, outcome: str, seconds: float, version: str = "") -> None:
         """Count one call: about 2 µs."""
-        counter = self._calls.get((server, outcome))
+        counter = self._calls.get((server, version, outcome))
         if counter is None:
-            counter = self._calls[server, outcome] = self.calls.labels(server, outcome)
+            counter = self._calls[server, version, outcome] = self.calls.labels(server, version, outcome)
         counter.inc()
-        histogram = self._seconds.get(server)
+        histogram = self._seconds.get((server, version))
         if histogram is None:
-            histogram = self._seconds[server] = self.call_seconds.labels(server)
+            histogram = self._seconds[server, version] = self.call_seconds.labels(server, version)
         histogram.observe(seconds)
 
     def refuse(self, reason: str) -> None:
@@ -74,10 +83,11 @@ class Metrics:
 
     def forget(self, server: str) -> None:
         """Drop the series of a server that was removed."""
-        for outcome in [outcome for name, outcome in self._calls if name == server]:
-            self.calls.remove(server, outcome)
-            del self._calls[server, outcome]
-        if self._seconds.pop(server, None) is not None:
-            self.call_seconds.remove(server)
+        for labels in [labels for labels in self._calls if labels[0] == server]:
+            self.calls.remove(*labels)
+            del self._calls[labels]
+        for pair in [pair for pair in self._seconds if pair[0] == server]:
+            self.call_seconds.remove(*pair)
+            del self._seconds[pair]
         for state in STATES:
             self.server_state.remove(server, state)

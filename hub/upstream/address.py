@@ -26,6 +26,8 @@ class Address:
     socket: str = ""
     transport: Literal["http", "sse"] = "http"
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    replicas: tuple[str, ...] = ()
+    """URLs of further replicas of the same version, reached in the same way."""
     terms: Terms | None = None
 
 

@@ -96,6 +96,10 @@ class Upstream:
         self._has_worked = False
         self.unreachable = False
         """Whether the last failure was that no connection could be made."""
+        self.load = 0
+        """Requests under way, streams that only listen aside."""
+        self.has_siblings = False
+        """Whether there are other replicas: then nobody waits for this one."""
         self._headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in address.headers]
 
     async def send(
@@ -177,7 +181,11 @@ class Upstream:
 
     def _may_be_restarting(self) -> bool:
         """Whether it worked until now; an outage that is older than the connect deadline is no restart."""
-        return self._has_worked and self._clock() < self.breaker.since + self.terms.deadlines.connect
+        return (
+            self._has_worked
+            and not self.has_siblings
+            and self._clock() < self.breaker.since + self.terms.deadlines.connect
+        )
 
     def _told(self, error: UpstreamError, bounds: Bounds) -> UpstreamError:
         if isinstance(error, UpstreamTimeout):
@@ -263,7 +271,9 @@ async def _found(
                             await on_message(message)
                         except Handover as handover:
                             keep, left = True, _resumed(events[number:], stream)
-                            handover.rest = partial(_read_on, upstream, response, identifier, left)
+                            handover.rest = partial(_rest, upstream, response, identifier, left)
+                            # Under way for as long as somebody may read on.
+                            upstream.load += 1
                             raise
                     elif _answers(message, identifier):
                         response.leave()
@@ -278,6 +288,20 @@ async def _found(
         if not keep:
             response.close()
     raise OutcomeUnknown(f"Server {upstream.name!r} ended its answer before the result")
+
+
+async def _rest(
+    upstream: Upstream,
+    response: Response,
+    identifier: bytes,
+    stream: AsyncGenerator[list[Event]],
+    on_message: OnMessage,
+    bounds: Bounds,
+) -> Incoming:
+    try:
+        return await _read_on(upstream, response, identifier, stream, on_message, bounds)
+    finally:
+        upstream.load -= 1
 
 
 async def _resumed(left: list[Event], stream: AsyncGenerator[list[Event]]) -> AsyncGenerator[list[Event]]:

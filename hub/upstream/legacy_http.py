@@ -49,6 +49,8 @@ class LegacySession:
         self.version = version
         self.result = result
         self._lost = False
+        self.running = 0
+        """Requests under way: an end of the session would end them."""
         self._headers = [*_BASE, (b"mcp-protocol-version", version.encode()), *extra]
         if identifier is not None:
             self._headers.append((b"mcp-session-id", identifier))
@@ -76,6 +78,15 @@ class LegacySession:
 
     async def request(self, identifier: bytes, method: str, body: bytes, on_message: OnMessage) -> Incoming:
         """One request. Raises `SessionLost` when the server has forgotten the session."""
+        self.running += 1
+        self.upstream.load += 1
+        try:
+            return await self._request(identifier, method, body, on_message)
+        finally:
+            self.running -= 1
+            self.upstream.load -= 1
+
+    async def _request(self, identifier: bytes, method: str, body: bytes, on_message: OnMessage) -> Incoming:
         response = await self.upstream.send(b"POST", self._headers, body)
         self._check_known(response)
         return await answer(self.upstream, response, identifier, on_message)

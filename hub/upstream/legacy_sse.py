@@ -60,6 +60,11 @@ class SseSession:
         self._ended = asyncio.Event()
         self._owner = asyncio.create_task(self._own())
 
+    @property
+    def running(self) -> int:
+        """Requests under way: an end of the session would end them."""
+        return len(self._open)
+
     @classmethod
     async def open(cls, upstream: Upstream, params: bytes, on_message: OnMessage, extra: Extra = ()) -> SseSession:
         """Open the stream, learn the address to POST to, and shake hands."""
@@ -93,6 +98,13 @@ class SseSession:
 
     async def request(self, identifier: bytes, method: str, body: bytes, on_message: OnMessage) -> Incoming:
         """POST a request and wait for its answer on the stream. Raises `SessionLost` when the session has ended."""
+        self.upstream.load += 1
+        try:
+            return await self._request(identifier, method, body, on_message)
+        finally:
+            self.upstream.load -= 1
+
+    async def _request(self, identifier: bytes, method: str, body: bytes, on_message: OnMessage) -> Incoming:
         waiting = self._expect(identifier, on_message)
         try:
             await self._post(body)

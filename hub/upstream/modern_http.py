@@ -11,6 +11,8 @@ from hub.upstream.terms import Bounds
 
 VERSION = "2026-07-28"
 
+LISTEN = "subscriptions/listen"
+
 META = "io.modelcontextprotocol/"
 
 NAME_KEYS = {
@@ -50,8 +52,14 @@ class ModernChannel:
         headers = [*_BASE, (b"mcp-method", method.encode()), *self._param_headers]
         if self._name is not None:
             headers.append((b"mcp-name", header_value(self._name)))
-        response = await self._upstream.send(b"POST", headers, body, self._bounds)
-        return await answer(self._upstream, response, identifier, on_message, self._bounds)
+        upstream = self._upstream
+        weight = method != LISTEN
+        upstream.load += weight
+        try:
+            response = await upstream.send(b"POST", headers, body, self._bounds)
+            return await answer(upstream, response, identifier, on_message, self._bounds)
+        finally:
+            upstream.load -= weight
 
 
 def envelope(capabilities: Mapping[str, Any], client: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:

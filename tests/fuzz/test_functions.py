@@ -42,7 +42,7 @@ def an_era(rng: Random) -> None:
     sent = b"".join(shot(rng, KNOWN).pieces)
     head, _, body = sent.partition(b"\r\n\r\n")
     pairs = [line.partition(b":")[::2] for line in head.split(b"\r\n")[1:]]
-    told = Head.of((name.lower(), value) for name, value in pairs)
+    told = Head.of([(name.lower(), value) for name, value in pairs])
     with suppress(HubError, jsonrpc.NotJson):
         message = parse(body)
         assert eras.classify(told, message) in ("modern", "legacy")

@@ -64,16 +64,17 @@ class Namespaces:
     """The namespaces of the snapshot in force."""
 
     def __init__(self) -> None:
-        self._made: dict[str, Namespace] = {}
+        self._made: dict[tuple[str, frozenset[str]], Namespace] = {}
         self._of: Snapshot | None = None
 
     def of(self, snapshot: Snapshot, view: View) -> Namespace:
         """The namespace of an endpoint."""
-        if snapshot is not self._of or len(self._made) >= MOST_KEPT:
-            self._made, self._of = {}, snapshot
-        made = self._made.get(view.key)
+        if snapshot.origin is not self._of or len(self._made) >= MOST_KEPT:
+            self._made, self._of = {}, snapshot.origin
+        key = (view.key, snapshot.variant)
+        made = self._made.get(key)
         if made is None:
-            made = self._made[view.key] = namespace(view)
+            made = self._made[key] = namespace(view)
         return made
 
 

@@ -23,6 +23,7 @@ from hub.admin_api.endpoint import PREFIX
 from hub.admin_api.router import ENDPOINTS, build, fallback
 from hub.admin_api.services import Services
 from hub.audit.indexer import Indexer
+from hub.catalog.rollouts import Rollouts
 from hub.identity.api_keys import ApiKeys
 from hub.identity.principal import LOCAL_ADMINISTRATOR, Principal
 from hub.identity.sessions import Sessions
@@ -34,6 +35,7 @@ from hub.limits.limits import Limits
 from hub.limits.link import Here
 from hub.policy.admission import Admission
 from hub.settings import Settings
+from hub.telemetry.figures import Figures
 from tests.hub.catalog.scripted import Stage, offering, stage, tool
 from tests.support.upstreams import serving
 
@@ -80,6 +82,7 @@ async def api(tmp_path: Path) -> AsyncGenerator[Api]:
             Sessions(on.database, settings.url),
             Models(on.database, on.keyring, Relay()),
             Limits(Leases(Here(tmp_path / "quotas.jsonl", system_clock), system_clock, time.monotonic)),
+            Rollouts(on.catalog, Figures(time.time), on.keyring, on.audit),
             announce=on.world.announce,
         )
         yield Api(Starlette(routes=[*build(services), fallback()]), on, keys, settings)

@@ -140,7 +140,10 @@ async def test_ready_names_what_is_missing_while_alive_stays_alive() -> None:
 async def test_figures_are_for_this_machine_and_for_administrators() -> None:
     metrics = Metrics(CollectorRegistry())
     metrics.called("rag", "ok", 0.02)
-    assert 'entrepot_calls_total{outcome="ok",server="rag"} 1.0' in (await get(app(metrics, {}), "/metrics")).text
+    assert (
+        'entrepot_calls_total{outcome="ok",server="rag",version=""} 1.0'
+        in (await get(app(metrics, {}), "/metrics")).text
+    )
     assert (await get(app(metrics, {}), "/metrics", "192.0.2.1")).status_code == 403
     assert (await get(app(metrics, {}), "/metrics", **{"X-Forwarded-For": "127.0.0.1"})).status_code == 403
     assert (await get(app(metrics, {}, OPEN_CALLER), "/metrics")).status_code == 403
@@ -157,7 +160,7 @@ def test_a_removed_server_leaves_no_series() -> None:
     metrics.forget("never-there")
     assert b"rag" not in generate_latest(metrics.registry)
     metrics.called("rag", "ok", 0.1)
-    assert b'server="rag"} 1.0' in generate_latest(metrics.registry)
+    assert b'server="rag",version=""} 1.0' in generate_latest(metrics.registry)
 
 
 def test_a_caller_s_trace_is_followed_and_a_malformed_one_replaced() -> None:
