@@ -13,10 +13,12 @@ from registry.shapes import (
     Definition,
     Exposed,
     Key,
+    Limit,
     Line,
     Looked,
     Model,
     Record,
+    Rollout,
     Run,
     Server,
 )
@@ -91,6 +93,8 @@ class ServerDetail:
     offers: tuple[Offer, ...]
     fault: Broken | None
     endpoint: str
+    rollout: Rollout | None = None
+    """Where a version is tried out, or was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +243,16 @@ class Audit:
     next: str = ""
     chain: Chain | None = None
     errors: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """All limits, and the form for one."""
+
+    limits: tuple[Limit, ...]
+    typed: dict[str, str]
+    errors: dict[str, str]
+    fault: Broken | None = None
 
 
 @dataclass(frozen=True, slots=True)

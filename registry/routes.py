@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.routing import Mount, Route
 
 from registry.screens import Screens
-from registry.views import add, agents, audit, connect, home, keys, logs, models, servers, tryit
+from registry.views import add, agents, audit, connect, home, keys, limits, logs, models, servers, tryit
 from registry.views.session import Session
 
 
@@ -24,6 +24,7 @@ def routes_of(screens: Screens) -> list[Route | Mount]:
         ("/models/{name}", models.one),
         ("/connect", connect.clients),
         ("/keys", keys.every),
+        ("/limits", limits.every),
         ("/audit", audit.search),
         ("/logs", logs.search),
     ]
@@ -40,6 +41,10 @@ def routes_of(screens: Screens) -> list[Route | Mount]:
         ("/models/{name}/probe", models.probe),
         ("/connect", connect.make_key),
         ("/keys", keys.create),
+        ("/limits", limits.put),
+        ("/limits/{name}/remove", limits.remove),
+        ("/servers/{name}/promote", servers.promote),
+        ("/servers/{name}/rollback", servers.roll_back),
         ("/keys/{id}/revoke", keys.revoke),
     ]
     return [

@@ -42,6 +42,7 @@ NAVIGATION = (
     ("/models", "nav.models"),
     ("/connect", "nav.connect"),
     ("/keys", "nav.keys"),
+    ("/limits", "nav.limits"),
     ("/audit", "nav.audit"),
     ("/logs", "nav.logs"),
 )

@@ -98,6 +98,10 @@ class Server:
     reason: Text = ""
     enabled: bool = True
     internal: bool = False
+    version: Text = ""
+    replicas: Words = ()
+    canary: Text = ""
+    rollout: Object = field(default_factory=dict[str, Any])
     counts: Annotated[Counts, BeforeValidator(as_dict)] = field(default_factory=Counts)
     discovered: datetime | None = None
     changed: datetime | None = None
@@ -146,6 +150,79 @@ class Key:
     revoked: datetime | None = None
     last_used: datetime | None = None
     token: Text = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUse:
+    """One counter of a limit."""
+
+    whose: Text = ""
+    kind: Text = ""
+    used: Amount = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit on calls, with those who used most of it."""
+
+    name: Text
+    principal: Text = ""
+    team: Text = ""
+    server: Text = ""
+    tool: Text = ""
+    rate: Text = ""
+    burst: Text = ""
+    quota: Text = ""
+    concurrent: Text = ""
+    contact: Text = ""
+    usage: Annotated[tuple[LimitUse, ...], BeforeValidator(as_list)] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How a version did; seconds, per cent."""
+
+    calls: Count = 0
+    errors: Count = 0
+    error_rate: Amount = 0
+    p50: Amount = 0
+    p95: Amount = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One side of a roll-out."""
+
+    version: Text = ""
+    address: Text = ""
+    state: Text = "new"
+    reason: Text = ""
+    place: Text = ""
+    figures: Annotated[Figures, BeforeValidator(as_dict)] = field(default_factory=Figures)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutEnd:
+    """How the last roll-out ended."""
+
+    outcome: Text = ""
+    reason: Text = ""
+    at: datetime | None = None
+    version: Text = ""
+    address: Text = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """Both versions of a server."""
+
+    server: Text
+    stable: Version
+    canary: Version | None = None
+    window: Count = 0
+    rules: Object = field(default_factory=dict[str, Any])
+    started: datetime | None = None
+    last: RolloutEnd | None = None
 
 
 @dataclass(frozen=True, slots=True)

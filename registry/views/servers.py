@@ -10,7 +10,7 @@ from registry.formats import pretty
 from registry.hubface import Fault, read, segment
 from registry.schemas import as_schema, rows
 from registry.screens import Moved, Page, Visit, broken
-from registry.shapes import Definition, Looked, Server
+from registry.shapes import Definition, Looked, Rollout, Server
 
 MARKS = (("readOnlyHint", True), ("destructiveHint", True), ("idempotentHint", True), ("openWorldHint", True))
 IDLE_SECONDS = 5
@@ -41,7 +41,24 @@ async def one(visit: Visit) -> Page:
     except Fault as error:
         fault = broken(error).context
     endpoint = f"{visit.settings.url}/mcp/s/{name}"
-    return Page("pages/server.html", ServerDetail(server, offers, fault, endpoint), "servers.one", name)
+    rollout: Rollout | None = None
+    if server.canary or server.rollout:
+        rollout = read(Rollout, await visit.hub.get(f"/servers/{segment(name)}/rollout"))
+    return Page("pages/server.html", ServerDetail(server, offers, fault, endpoint, rollout), "servers.one", name)
+
+
+async def promote(visit: Visit) -> Moved:
+    """POST /servers/{name}/promote: give the version that is tried out to everybody."""
+    name = visit.path["name"]
+    await visit.hub.post(f"/servers/{segment(name)}/rollout/promote")
+    return Moved(f"/servers/{segment(name)}", "done.promoted", name)
+
+
+async def roll_back(visit: Visit) -> Moved:
+    """POST /servers/{name}/rollback: give the version that is tried out up."""
+    name = visit.path["name"]
+    await visit.hub.post(f"/servers/{segment(name)}/rollout/rollback")
+    return Moved(f"/servers/{segment(name)}", "done.rolled_back", name)
 
 
 async def refresh(visit: Visit) -> Moved:

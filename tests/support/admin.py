@@ -132,6 +132,22 @@ EXAMINED: list[dict[str, Any]] = [
 """An examination with a fault and an advice."""
 
 
+LIMITS: list[dict[str, Any]] = [
+    {"name": "every-key", "principal": "*", "rate": "10/second", "burst": 20, "usage": [{"whose": "key:01h", "kind": "rate", "used": 3.5}]},
+    {"name": "all", "quota": "1000/day", "concurrent": None, "contact": "ops <b>", "usage": []},
+]  # fmt: skip
+
+FIGURES = {"calls": 1200, "errors": 6, "error_rate": 0.5, "p50": 0.012, "p95": 0.09}
+
+ROLLOUT: dict[str, Any] = {
+    "server": "weather", "window": 300, "started": AT,
+    "stable": {"version": "1.4", "address": "https://weather.example/mcp", "state": "ready", "place": "weather", "figures": FIGURES},
+    "canary": {"version": "2.0", "address": "https://weather-2.example/mcp", "state": "ready", "place": "weather.2", "figures": FIGURES},
+    "rules": {"share": 10, "groups": ["beta"], "clients": ["claude-*"], "when": {"X-Canary": "yes"}},
+    "last": {"outcome": "rolled-back", "reason": "10 of 10 calls failed", "at": AT, "version": "1.9", "address": ""},
+}  # fmt: skip
+
+
 @dataclass
 class ScriptedHub:
     """The faces of a hub, from data that a test may change before it asks."""
@@ -261,6 +277,8 @@ class ScriptedHub:
             return JSONResponse(made, 201)
         if path[-1] == "doctor":
             return JSONResponse({"checks": EXAMINED})
+        if "rollout" in path:
+            return JSONResponse(ROLLOUT)
         if noun == "tokens" and method == "POST":
             return JSONResponse(self.tokens[0] | {"name": sent["name"], "token": "ent_7Qf2vYx0kR9sB4nT1mWc8LzA"}, 201)
         if path[-1] == "verify":
@@ -269,7 +287,7 @@ class ScriptedHub:
             return Response(status_code=204)
         lists: dict[str, list[dict[str, Any]]] = {
             "servers": self.servers, "agents": self.agents, "models": self.models, "runs": self.runs, "tokens": self.tokens,
-            "audit": self.records, "collections": [{"name": "support", "title": "Support", "description": "", "members": []}],
+            "limits": LIMITS, "audit": self.records, "collections": [{"name": "support", "title": "Support", "description": "", "members": []}],
             "logs": [{"at": AT, "source": "hub", "level": "info", "message": "ready on 127.0.0.1:4180"}, {"at": AT, "source": "child-weather", "level": "error", "message": "Traceback: timeout after 4.2 s"}],
         }  # fmt: skip
         key = {"audit": "records", "logs": "lines"}.get(noun, noun)
