@@ -106,6 +106,7 @@ class Server:
     discovered: datetime | None = None
     changed: datetime | None = None
     exposed: Annotated[tuple[Exposed, ...], BeforeValidator(as_list)] = ()
+    check_arguments: bool = True
     deadlines: Annotated[dict[str, float], BeforeValidator(as_dict)] = field(default_factory=dict[str, float])
     concurrency: Annotated[dict[str, float], BeforeValidator(as_dict)] = field(default_factory=dict[str, float])
     vitals: Annotated[tuple[Vitals, ...], BeforeValidator(as_list)] = ()

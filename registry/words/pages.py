@@ -78,6 +78,9 @@ PAGES: Mapping[str, tuple[str, str]] = {
     "servers.endpoint": ("Endpoint", "端点"),
     "seconds": ("{count} s", "{count} 秒"),
     "servers.deadlines": ("Deadlines", "时限"),
+    "servers.arguments": ("Arguments", "参数"),
+    "servers.arguments.checked": ("held against the tools' schemas", "按工具的模式检查"),
+    "servers.arguments.free": ("passed on unchecked", "不检查，直接转交"),
     "servers.concurrency": ("Calls at once", "并发调用"),
     "servers.concurrency.says": (
         "{calls} per worker (0: no bound); {queue} may wait, for {wait} s",
