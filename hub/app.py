@@ -221,6 +221,7 @@ class Hub:
         self.changes = Changes(self.snapshots, self._refresh)
         self.follows = Follows(self.snapshots, self.pool)
         self.bridge = Bridge(self.pool, seals, self.changes, self.follows, self.worker)
+        self.metrics.resting.set_function(lambda: len(self.bridge.parks))
         self.checks = Checks(
             self.snapshots,
             self.pool,

@@ -243,7 +243,8 @@ class Parks:
         if park.expiry is not None:
             park.expiry.cancel()
         if park.reader is not None:
-            park.reader.cancel()
+            # Not at once: a task that is cancelled before its first step would never close the server's stream.
+            asyncio.get_running_loop().call_soon(park.reader.cancel)
 
     async def _read(self, park: Park, rest: Rest, bounds: Bounds) -> None:
         async def on_message(message: Message) -> None:

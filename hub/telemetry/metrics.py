@@ -42,6 +42,11 @@ class Metrics:
             "entrepot_server_state", "1 for the state that a server is in.", ["server", "state"], registry=registry
         )
         self.streams = Gauge("entrepot_streams", "Open event streams to clients, by kind.", ["kind"], registry=registry)
+        self.resting = Gauge(
+            "entrepot_calls_resting",
+            "Calls that wait for their clients to answer a question of a legacy server.",
+            registry=registry,
+        )
         self.snapshot_revision = Gauge(
             "entrepot_snapshot_revision", "Revision of the catalog that this worker serves.", registry=registry
         )

@@ -189,7 +189,9 @@ async def test_a_parked_call_outlives_the_request_that_began_it(running: Running
     async with behind.server() as server:
         await running.register("asking", server.url)
         told = await ask(running, CALL, headers={"connection": "close"})
-        await running.modern("tools/list")
+        looker = await running.key("looker", ["admin:read"])
+        metrics = await running.http.get("/metrics", headers=running.bearer(looker))
+        assert "entrepot_calls_resting 1.0" in metrics.text
         assert not behind.cancelled.is_set()
         assert (await ask(running, CALL | answering(told)))["result"]["resultType"] == "complete"
 
