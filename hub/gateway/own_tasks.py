@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 from msgspec import Raw
+from sqlalchemy.exc import SQLAlchemyError
 
 from hub.catalog.snapshot import Snapshot, Target
 from hub.errors import HubError
@@ -46,6 +47,9 @@ MOST_OF_ONE = 100
 
 LARGEST_RESULT = 16 * 2**20
 """Bytes of a result that is kept."""
+
+END_PAUSES = (0.5, 2.0, 8.0, 30.0)
+"""Seconds between attempts to store the end of a task; its worker answers for it meanwhile."""
 
 SWEEP_BEATS = 60
 """Beats between looks for tasks that are too old."""
@@ -112,14 +116,17 @@ class OwnTasks:
             status="working",
             ttl_seconds=self._ttl_seconds,
         )
-        task = self._tasks[row.id] = Task(row, call)
-        task.owner = asyncio.create_task(self._run(task, make, work))
         try:
             # Durable before the client hears of it.
             await self._records.put(row)
-        except BaseException:
-            task.owner.cancel()
+        except asyncio.CancelledError:
+            work.cancel()
             raise
+        except SQLAlchemyError as error:
+            log.warning("a call stays a call, for its task could not be stored: %s", error)
+            return await work
+        task = self._tasks[row.id] = Task(row, call)
+        task.owner = asyncio.create_task(self._run(task, make, work))
         told = {"resultType": "task"} | _state(task.row, self._sealed(call, row.id))
         return Outcome(200, jsonrpc.result(call.identifier, orjson.dumps(told)), "task")
 
@@ -154,10 +161,19 @@ class OwnTasks:
             error = {"code": -32603, "message": "The hub failed", "data": {"code": "internal", "owner": "hub"}}
             self._end(task, "failed", {"error": Raw(orjson.dumps(error))})
         finally:
-            with contextlib.suppress(Exception):
-                await asyncio.shield(self._records.put(row))
+            await self._stored(row)
             self._tasks.pop(row.id, None)
             task.changed.set()
+
+    async def _stored(self, row: TaskRow) -> None:
+        """Keep how a task ended; a database that is locked for a while is waited for."""
+        for pause in END_PAUSES:
+            try:
+                await self._records.put(row)
+                return
+            except SQLAlchemyError as error:
+                log.warning("the end of task %s could not be stored: %s", row.id, error)
+            await asyncio.sleep(pause)
 
     async def _asked(self, task: Task, result: Fragments) -> Call:
         """Wait for the answers to a server's questions: the call as it is to be made with them."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import create_engine
 
 from hub.gateway.own import OWN
 from hub.gateway.seals import Seals
@@ -185,3 +186,18 @@ async def test_discovery_tells_of_tasks_to_modern_clients_only(running: RunningH
     accept = {"accept": "application/json, text/event-stream"}
     greeted = (await running.http.post("/mcp", json=hello, headers=running.bearer() | accept)).json()
     assert not {"tasks", "extensions"} & greeted["result"]["capabilities"].keys()
+
+
+async def test_a_call_whose_task_cannot_be_stored_stays_a_call(
+    running: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = await running.everything()
+    stored = running.hub.database.engine
+    with monkeypatch.context() as broken:
+        # As when the database cannot be reached: every attempt to write fails.
+        broken.setattr(running.hub.database, "engine", create_engine("sqlite:////nowhere/at/all.db"))
+        asking = asyncio.create_task(ask(running, "tools/call", {"name": "fail_later", "arguments": {}}))
+        await asyncio.wait({asking}, timeout=0.5)
+        behind.server.released.set()
+        assert (await asking)["message"] == "It failed."
+    assert running.hub.database.engine is stored
