@@ -33,6 +33,9 @@ SHARES = {"requests": 0.6, "calls": 0.15, "looks": 0.15, "functions": 0.1}
 
 AT_ONCE = 12
 
+IMPATIENT = {"call_seconds": 2, "list_seconds": 2, "idle_seconds": 2, "total_seconds": 6}
+"""Deadlines of a hub whose server lies: most of what it does is to say nothing more."""
+
 
 def run(plan: Plan) -> Sequence[Finding]:
     """The scenario."""
@@ -103,7 +106,7 @@ async def _calls_of(plan: Plan, found: Counter[str], era: Wanted, seconds: float
 
     rng = Random(f"{plan.seed}:{era}")
     with tempfile.TemporaryDirectory(prefix="entrepot-fuzz-") as home:
-        async with lying(rng, honest=True) as liar, running_hub(Path(home), call_seconds=2, list_seconds=2) as hub:
+        async with lying(rng, honest=True) as liar, running_hub(Path(home), **IMPATIENT) as hub:
             await hub.register("liar", liar.url, era)
             liar.honest = False
             await asyncio.gather(*(calling(hub, liar) for _ in range(AT_ONCE)))

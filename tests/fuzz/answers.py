@@ -181,6 +181,9 @@ async def looked_at(rng: Random) -> str:
     return ""
 
 
+ONCE = {"connection": "close"}
+"""Else a connection may be used again in the moment in which the hub closes it for being idle."""
+
 CALL: dict[str, Any] = {"name": "a", "arguments": {"x": "1"}}
 
 
@@ -190,6 +193,8 @@ async def called(running: RunningHub, liar: Liar, number: int) -> str:
         answer = await (_called_modern(running) if number % 2 else _called_legacy(running, number))
     except httpx.TimeoutException:
         return "no answer in the client's patience"
+    except httpx.HTTPError as error:
+        return f"the answer broke off: {type(error).__name__}"
     if answer.status_code >= 500 or b"The hub failed" in answer.content:
         return f"HTTP {answer.status_code} {answer.text[:300]}"
     return ""
@@ -198,10 +203,10 @@ async def called(running: RunningHub, liar: Liar, number: int) -> str:
 async def _called_modern(running: RunningHub) -> httpx.Response:
     capabilities: dict[str, Any] = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
     meta: dict[str, Any] = {f"{META}clientCapabilities": capabilities}
-    return await running.modern("tools/call", CALL, meta=meta, headers={"mcp-param-x": "1"}, path="/mcp/s/liar")
+    return await running.modern("tools/call", CALL, meta=meta, headers={"mcp-param-x": "1"} | ONCE, path="/mcp/s/liar")
 
 
 async def _called_legacy(running: RunningHub, number: int) -> httpx.Response:
-    headers = await running.session("/mcp/s/liar")
+    headers = await running.session("/mcp/s/liar") | ONCE
     message = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": CALL}
     return await running.http.post("/mcp/s/liar", content=orjson.dumps(message), headers=headers)
