@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.soak import abandoned, fuzz
+from benchmarks.soak import abandoned, fuzz, kills
 from benchmarks.soak.scenario import Scenario
 
-SCENARIOS: tuple[Scenario, ...] = (abandoned.SCENARIO, fuzz.SCENARIO)
+SCENARIOS: tuple[Scenario, ...] = (abandoned.SCENARIO, fuzz.SCENARIO, kills.SCENARIO)
