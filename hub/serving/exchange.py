@@ -171,6 +171,9 @@ class Exchange:
                 continue
             lines.append(b"%b: %b\r\n" % (name, value))
             count += 1
+        if self.more and not self._told and _expects(self.scope["headers"]):
+            # It was not told to go on, so what it sends next may be the body or another request: nobody could tell.
+            self.keep_alive = False
         bodiless = self.scope["method"] == "HEAD" or status in BODILESS
         if bodiless:
             self._left = 0

@@ -218,6 +218,21 @@ async def test_a_body_that_nobody_wants_is_read_away_up_to_a_bound() -> None:
     assert wire.closed
 
 
+def test_a_caller_that_was_not_told_to_go_on_is_not_taken_at_its_next_word() -> None:
+    async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    async def run() -> tuple[bytes, bool]:
+        connection, wire = connected(refusing)
+        connection.data_received(b"POST / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 40\r\n\r\n")
+        return await settled(wire), wire.closed
+
+    written, closed = asyncio.run(run())
+    assert closed
+    assert b"connection: close" in written
+
+
 @pytest.mark.anyio
 async def test_the_app_is_told_when_its_caller_leaves_and_when_it_has_its_answer() -> None:
     heard: list[str] = []
