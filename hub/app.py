@@ -35,10 +35,12 @@ from hub.audit.refusals import Refusals
 from hub.background import kept
 from hub.bundled import Bundled, InternalServer
 from hub.catalog.checks import Checks
+from hub.catalog.finder import Finder
 from hub.catalog.publisher import Snapshots
 from hub.catalog.rollouts import Rollouts
 from hub.catalog.runner_client import RunnerClient
 from hub.catalog.service import Catalog
+from hub.catalog.vectors import Engine, Vectors
 from hub.catalog.watcher import Changes, Watcher
 from hub.db.engine import Database
 from hub.db.history import HUB, History, pending
@@ -52,7 +54,7 @@ from hub.gateway.code.run_code import RunCode
 from hub.gateway.code.sandbox import Bounds as ProgramBounds
 from hub.gateway.code.sandbox import Sandbox
 from hub.gateway.endpoint import McpEndpoint
-from hub.gateway.finding import CallTool
+from hub.gateway.finding import CallTool, DescribeTool, FindTools
 from hub.gateway.follows import Follows
 from hub.gateway.forward import Forwarder, taken_over
 from hub.gateway.handles import Handles
@@ -235,7 +237,10 @@ class Hub:
         relay = Watched(Attempts(self.bridge, self.pool), self.figures)
         sides = Sides(self.snapshots)
         calls = Calls(self.admission, self.limits, guardrails, self.audit, relay, self.metrics)
-        tools = (CallTool(calls, self.audit), *self._code_mode(calls, seals))
+        self.vectors = Vectors(self.database, Engine(self.settings.runner_socket))
+        self.finder = Finder(self.snapshots, self.vectors)
+        looking = (FindTools(self.finder, self.admission), DescribeTool(self.admission))
+        tools = (*looking, CallTool(calls, self.audit), *self._code_mode(calls, seals))
         own = OwnTools(tools, calls, self.admission, self.limits, guardrails, self.audit, self.metrics)
         listing = Listing(self.admission, Refusals(self.audit, "access:refused"), own, self.metrics)
         self.tasks = OwnTasks(
@@ -351,6 +356,7 @@ class Hub:
                 ("snapshots", self._follow_snapshots),
                 ("last use of keys", self.keys.flush_forever),
                 ("tasks", self.tasks.run),
+                ("index of tools", self.finder.run),
                 ("total deadlines", self.pool.watch),
                 ("signs of life", self.beats.run),
                 ("health of servers", self.checks.run),
@@ -406,6 +412,7 @@ class Hub:
         await self.bridge.close()
         await self.sandbox.close()
         self.pool.close()
+        self.vectors.close()
         self.forwarder.close()
         await self.model_relay.close()
         await self.runner.close()

@@ -1,7 +1,8 @@
 """Local embeddings as a process of its own: `python -m hub.runner.embedder --uds PATH`.
 
-OpenAI's `/v1/embeddings` over the Universal Sentence Encoder (16 languages, 512 dimensions, pure numpy). One thread
-computes; requests wait in a bounded line and take turns batch by batch, so a large one does not hold up a small one.
+OpenAI's `/v1/embeddings` over the Universal Sentence Encoder (16 languages, 512 dimensions, pure numpy), and over
+MiniLM (`minilm.py`, English) for who asks for it by name. One thread computes; requests wait in a bounded line and
+take turns batch by batch, so a large one does not hold up a small one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from hub.runner import minilm
+from hub.runner.minilm import MiniLm
+
 MODEL = "use-multilingual"
 DIMENSIONS = 512
 MOST_TEXTS = 512
@@ -45,7 +49,7 @@ class EmbeddingRequest(BaseModel):
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
     model: str = MODEL
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Literal[512] | None = None
+    dimensions: Literal[384, 512] | None = None
 
     @property
     def texts(self) -> list[str]:
@@ -96,10 +100,11 @@ class Encoder:
 
 
 class Embedder:
-    """The HTTP face of one encoder."""
+    """The HTTP face of the encoders. A model's name that is not one of theirs means the multilingual one."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, english: MiniLm) -> None:
         self._encoder = encoder
+        self._english = english
         self._turn = anyio.CapacityLimiter(1)
         self._waiting = 0
 
@@ -127,21 +132,33 @@ class Embedder:
     async def _answer(self, wanted: EmbeddingRequest) -> JSONResponse:
         data: list[dict[str, Any]] = []
         tokens = 0
+        english = wanted.model == minilm.MODEL
+        if wanted.dimensions not in (None, minilm.DIMENSIONS if english else DIMENSIONS):
+            return _error(400, "invalid-request", "dimensions: the model gives another number", "dimensions")
+        encode = self._english.encode if english else self._encoder.encode
         for start in range(0, len(wanted.texts), BATCH_TEXTS):
             batch = wanted.texts[start : start + BATCH_TEXTS]
-            vectors, counted = await anyio.to_thread.run_sync(self._encoder.encode, batch, limiter=self._turn)
+            try:
+                vectors, counted = await anyio.to_thread.run_sync(encode, batch, limiter=self._turn)
+            except FileNotFoundError as error:
+                return _error(501, "not-installed", str(error))
             tokens += counted
             for vector in vectors:
                 form = wanted.encoding_format
                 value = base64.b64encode(vector.tobytes()).decode() if form == "base64" else vector.tolist()
                 data.append({"object": "embedding", "index": len(data), "embedding": value})
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return JSONResponse({"object": "list", "data": data, "model": MODEL, "usage": usage})
+        return JSONResponse(
+            {"object": "list", "data": data, "model": wanted.model if english else MODEL, "usage": usage}
+        )
 
     async def models(self, _request: Request) -> JSONResponse:
         """`GET /v1/models`."""
-        model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "google", "dimensions": DIMENSIONS}
-        return JSONResponse({"object": "list", "data": [model]})
+        told: dict[str, Any] = {"object": "model", "created": 0}
+        listed = [told | {"id": MODEL, "owned_by": "google", "dimensions": DIMENSIONS}]
+        if minilm.weights() is not None:
+            listed.append(told | {"id": minilm.MODEL, "owned_by": "sbert", "dimensions": minilm.DIMENSIONS})
+        return JSONResponse({"object": "list", "data": listed})
 
     async def health(self, _request: Request) -> JSONResponse:
         """`GET /health`."""
@@ -150,7 +167,7 @@ class Embedder:
 
 def application(encoder: Encoder | None = None) -> Starlette:
     """The ASGI application over this encoder."""
-    embedder = Embedder(encoder or Encoder())
+    embedder = Embedder(encoder or Encoder(), MiniLm())
     return Starlette(
         routes=[
             Route("/v1/embeddings", embedder.embeddings, methods=["POST"]),

@@ -20,7 +20,7 @@ from tests.support.upstreams import serving
 pytestmark = pytest.mark.anyio
 
 ERAS: tuple[Era, Era] = ("modern", "legacy")
-OWN = {"call_tool"}
+OWN = {"find_tools", "describe_tool", "call_tool"}
 
 
 def through(name: str, **arguments: Any) -> dict[str, Any]:
