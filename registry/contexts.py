@@ -286,3 +286,7 @@ class Connect:
     made: Key | None = None
     errors: dict[str, str] | None = None
     fault: Broken | None = None
+    mode: str = ""
+    """How the configurations ask for the tools to be shown; empty: as the endpoint is declared."""
+    collection: Collection | None = None
+    """The collection that was chosen, whose declared mode can be changed."""

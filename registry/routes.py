@@ -40,6 +40,7 @@ def routes_of(screens: Screens) -> list[Route | Mount]:
         ("/models/{name}/remove", models.remove),
         ("/models/{name}/probe", models.probe),
         ("/connect", connect.make_key),
+        ("/connect/mode", connect.set_mode),
         ("/keys", keys.create),
         ("/limits", limits.put),
         ("/limits/{name}/remove", limits.remove),

@@ -359,3 +359,5 @@ class Collection:
     title: Text = ""
     description: Text = ""
     members: Annotated[tuple[Any, ...], BeforeValidator(as_list)] = ()
+    mode: Text = "all"
+    pinned: Annotated[tuple[Any, ...], BeforeValidator(as_list)] = ()

@@ -66,6 +66,11 @@ class Finder:
         self._kept: dict[tuple[object, ...], tuple[Rows, list[Target]]] = {}
         self._silent_until = 0.0
 
+    @property
+    def index(self) -> Index | None:
+        """The index in use."""
+        return self._index
+
     async def find(
         self,
         snapshot: Snapshot,
@@ -88,6 +93,14 @@ class Finder:
             places = await anyio.to_thread.run_sync(index.rank, query, rows, limit, asked)
         by = f"words and meaning ({asked.meaning.model})" if asked is not None else "words"
         return Found([held[place] for place in places], by)
+
+    async def settled(self) -> None:
+        """Wait until the index is that of the catalog in force and has every vector."""
+        self._wanted.set()
+        async with self._built:
+            await self._built.wait_for(
+                lambda: self._index is not None and self._of is self._snapshots.current and self._whole(self._index)
+            )
 
     async def run(self) -> None:
         """Follow the snapshots once somebody has asked, until cancelled."""
@@ -138,6 +151,7 @@ class Finder:
             if current is None or current.documents is not index.documents:
                 return
             self._index = replace(current, meanings={**current.meanings, model: meaning})
+            self._built.notify_all()
 
     def _whole(self, index: Index) -> bool:
         return all(model in index.meanings and index.meanings[model].complete == 1.0 for model in MODELS)

@@ -39,6 +39,9 @@ NAME = 0.5
 FEEDBACK = 0.3
 """How far the question is moved towards the best find before the vectors are asked again."""
 
+SURE = 0.75
+"""The share of the probes from which vectors have their whole weight: the probes are harder than questions are."""
+
 TRUST_FLOOR = 0.5
 """Vectors that find less than half of what they are tested with are left out: noise would drag the words down."""
 
@@ -88,8 +91,10 @@ class Terms:
     def __init__(self, counts: Sequence[Sequence[Mapping[str, int]]]) -> None:
         """`counts` is per tool and field how often each term is there."""
         self.size = len(counts)
+        places = len(counts[0]) if counts else len(FIELDS)
         lengths = np.array([[sum(one.values()) for one in fields] for fields in counts], dtype=np.float32)
-        average = lengths.mean(axis=0) if self.size else np.ones(len(FIELDS))
+        lengths = lengths.reshape(self.size, places)
+        average = lengths.mean(axis=0) if self.size else np.ones(places)
         norms = 1 - B + B * lengths / np.maximum(average, 1e-9)
         rows: defaultdict[str, list[int]] = defaultdict(list)
         weights: defaultdict[str, list[float]] = defaultdict(list)
@@ -150,7 +155,7 @@ class Index:
         score = _standard(plain) + _standard(cut)
         touched = (plain > 0) | (cut > 0)
         if asked is not None and asked.trust >= TRUST_FLOOR:
-            weight = MEANING * asked.trust
+            weight = MEANING * min(asked.trust / SURE, 1.0)
             known = asked.meaning.known[rows]
             matrix = asked.meaning.matrix
             near = _near(matrix, rows, asked.vector)

@@ -39,6 +39,7 @@ COMMANDS = {
     "tokens": Row("hub.cli.tokens", "tokens", "Make, list and revoke keys."),
     "connect": Row("hub.cli.connect", "connect", "Ready-to-paste configurations of MCP clients."),
     "sign-in": Row("hub.cli.tokens", "sign_in", "Make a one-time link to the web pages."),
+    "tools": Row("hub.cli.tools", "tools", "Find tools by what they do."),
     "call": Row("hub.cli.calls", "call", "Call a tool and print its answer."),
     "ask": Row("hub.cli.calls", "ask", "Ask an agent and print its answer."),
     "agents": Row("hub.cli.agents", "agents", "List, show, add and remove agents."),

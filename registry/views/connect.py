@@ -7,9 +7,10 @@ from typing import Any
 
 import orjson
 
+from hub.catalog.snapshot import MODES
 from registry.contexts import Broken, Client, Connect
-from registry.hubface import Fault, read
-from registry.screens import Page, Visit, broken
+from registry.hubface import Fault, read, segment
+from registry.screens import Moved, Page, Visit, broken
 from registry.shapes import Collection, Key, Server
 from registry.views.keys import make
 
@@ -19,8 +20,20 @@ ENDPOINT = re.compile(r"|[cs]/[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 async def clients(visit: Visit) -> Page:
-    """GET /connect: `?endpoint=s/NAME` or `c/NAME` narrows to a server or a collection."""
+    """GET /connect: `?endpoint=s/NAME` or `c/NAME` narrows it, `&mode=` says how tools are shown."""
     return await page_of(visit, visit.query.get("endpoint", ""))
+
+
+async def set_mode(visit: Visit) -> Moved:
+    """POST /connect/mode: how a collection shows its tools to clients that do not ask for another way."""
+    name, mode = visit.form.get("collection", ""), visit.form.get("mode", "")
+    pinned = visit.form.get("pinned", "").replace(",", " ").split()
+    for row in (await visit.hub.get("/collections"))["collections"]:
+        if row["name"] == name and mode in MODES:
+            kept = {key: row[key] for key in ("title", "description", "members")}
+            await visit.hub.put(f"/collections/{segment(name)}", kept | {"mode": mode, "pinned": pinned})
+            return Moved(f"/connect?endpoint=c/{segment(name)}", "done.mode", name)
+    return Moved("/connect", "done.mode_not", name)
 
 
 async def make_key(visit: Visit) -> Page:
@@ -47,9 +60,14 @@ async def page_of(
     except Fault:
         servers, collections = (), ()
     offered = ("", *(f"c/{each.name}" for each in collections), *(f"s/{each.name}" for each in servers))
-    url = f"{visit.settings.url}/mcp" + (f"/{chosen}" if chosen else "")
+    mode = visit.query.get("mode", "")
+    mode = mode if mode in MODES else ""
+    url = f"{visit.settings.url}/mcp" + (f"/{chosen}" if chosen else "") + (f"?mode={mode}" if mode else "")
+    collection = next((each for each in collections if f"c/{each.name}" == chosen), None)
     token = made.token if made else PLACE
-    context = Connect(url, chosen, offered, configurations(url, token), collections, made, errors, fault)
+    context = Connect(
+        url, chosen, offered, configurations(url, token), collections, made, errors, fault, mode, collection
+    )
     return Page("pages/connect.html", context, "connect.title", status=status)
 
 

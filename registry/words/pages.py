@@ -357,6 +357,22 @@ PAGES: Mapping[str, tuple[str, str]] = {
     "connect.one": ("Only the server {name}", "仅服务器 {name}"),
     "connect.set": ("The collection {name}", "集合 {name}"),
     "connect.choose": ("Choose", "选择"),
+    "connect.mode": ("Tools are shown", "工具的显示方式"),
+    "connect.mode.declared": ("as declared", "按声明"),
+    "connect.mode.all": ("all", "全部列出"),
+    "connect.mode.search": ("by search: found when needed", "搜索：按需查找"),
+    "connect.mode.code": ("by code: called from programs", "代码：由程序调用"),
+    "connect.shown": ("How this collection shows its tools", "此集合如何显示工具"),
+    "connect.shown.why": (
+        "With search, a client sees three tools that find, describe and call all the others: a thousand tools cost "
+        "no more context than three. Pinned tools are listed in every mode.",
+        "搜索模式下，客户端只看到三个工具，用于查找、说明和调用其余工具：一千个工具与三个工具占用的上下文相同。固定的工具始终列出。",
+    ),
+    "connect.pinned.note": (
+        "server or server/tool, with * for anything; separated by spaces",
+        "server 或 server/tool，* 表示任意；以空格分隔",
+    ),
+    "connect.shown.save": ("Save", "保存"),
     "connect.key": ("Create a key here", "在此创建密钥"),
     "connect.key.note": (
         "Put into the configurations below; it may call tools and use models for 90 days.",

@@ -55,6 +55,8 @@ SHELL: Mapping[str, tuple[str, str]] = {
     "done.saved": ("Saved {about}.", "已保存 {about}。"),
     "done.promoted": ("The new version of {about} is everybody's now.", "{about} 的新版本已对所有调用方生效。"),
     "done.rolled_back": ("{about} is as it was.", "{about} 已回滚到原版本。"),
+    "done.mode": ("Changed how {about} shows its tools.", "已更改 {about} 显示工具的方式。"),
+    "done.mode_not": ("Nothing was changed: there is no collection {about}.", "未更改：没有集合 {about}。"),
     "done.probed": ("Probed {about}.", "已探测 {about}。"),
     "done.cancelled": ("The run was asked to stop.", "已请求停止该运行。"),
     "broken.denied": ("Not allowed", "没有权限"),

@@ -75,6 +75,7 @@ TERMS: Mapping[str, tuple[str, str]] = {
     "field.remote_name": ("Name at the endpoint", "端点上的名称"),
     "field.api_key": ("Its API key", "API 密钥"),
     "field.description": ("Description", "说明"),
+    "field.pinned": ("Pinned tools", "固定的工具"),
     "field.title": ("Title", "标题"),
     "field.url": ("URL", "网址"),
     "field.command": ("Command", "命令"),
