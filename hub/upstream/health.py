@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -20,7 +21,7 @@ from hub.upstream.jsonrpc import Message
 from hub.upstream.legacy_http import VERSIONS, LegacySession
 from hub.upstream.legacy_sse import SseSession
 from hub.upstream.modern_http import ModernChannel, envelope
-from hub.upstream.terms import ActiveHealth, Terms
+from hub.upstream.terms import ActiveHealth, PassiveHealth, Terms
 
 HELLO: dict[str, Any] = {
     "protocolVersion": VERSIONS[0],
@@ -72,7 +73,9 @@ class Checkup:
         self.terms = terms.active
         self.verdict = Verdict(terms.active, asyncio.get_running_loop().time)
         self._eras = eras
-        self._upstream = Upstream(name, address, digest, terms.looking(terms.active.timeout))
+        # Every check is to reach the server, however many failed before it: no breaker in between.
+        looking = replace(terms.looking(terms.active.timeout), passive=PassiveHealth(failures=2**31))
+        self._upstream = Upstream(name, address, digest, looking)
         self._session: LegacySession | SseSession | None = None
 
     async def once(self) -> tuple[bool, str, bool]:
