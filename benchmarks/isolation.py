@@ -1,8 +1,8 @@
 """`python -m benchmarks.isolation`: twenty servers, four of them ill, and what the sixteen healthy ones notice of it.
 
 One accepts and says nothing, one drips, one resets every connection, one offers schemas that are none; all four are
-called all the while. Told are the p99 of a page of the aggregate list, and of a healthy server's call against the
-same call before the four fell ill, in windows by turns, so that a busy machine disturbs both alike.
+called all the while, ill or well. Told are the p99 of a page of the aggregate list, and of a healthy server's call
+against the same call while the four were well, in windows by turns, so that a busy machine disturbs both alike.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Ill:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/mcp"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or b"0")
@@ -78,17 +78,14 @@ class Ill:
 
 
 async def measured(work: Callable[[], Awaitable[None]], seconds: float) -> list[float]:
-    """Latencies of doing this again and again, four at a time."""
+    """Latencies of doing this again and again, one after the other."""
     found: list[float] = []
     end = time.perf_counter() + seconds
 
-    async def again() -> None:
-        while time.perf_counter() < end:
-            began = time.perf_counter()
-            await work()
-            found.append(time.perf_counter() - began)
-
-    await asyncio.gather(*(again() for _ in range(4)))
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        await work()
+        found.append(time.perf_counter() - began)
     return found
 
 
@@ -121,8 +118,9 @@ async def compare(running: hub.Hub, port: int) -> dict[str, float]:
         async def pester(one: Ill) -> None:
             while True:
                 await ask("tools/call", {"name": f"{one.illness}__ok", "arguments": {}}, f"{one.illness}__ok")
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
 
+        callers = [asyncio.create_task(pester(one)) for one in ill for _ in range(2)]
         await measured(call, 1.0)
         calm: list[float] = []
         disturbed: list[float] = []
@@ -130,16 +128,16 @@ async def compare(running: hub.Hub, port: int) -> dict[str, float]:
         for _ in range(ROUNDS):
             for one in ill:
                 one.ill = False
+            await asyncio.sleep(0.5)
             calm += await measured(call, WINDOW_SECONDS)
             for one in ill:
                 one.ill = True
-            callers = [asyncio.create_task(pester(one)) for one in ill for _ in range(4)]
             await asyncio.sleep(0.5)
             disturbed += await measured(call, WINDOW_SECONDS)
             pages += await measured(page, WINDOW_SECONDS)
-            for caller in callers:
-                caller.cancel()
-            await asyncio.gather(*callers, return_exceptions=True)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
         return {"calm": p99(calm), "disturbed": p99(disturbed), "list": p99(pages)}
 
 
