@@ -277,7 +277,7 @@ def _bend_tree(rng: Random, draft: Draft, known: Known) -> None:
 
 def _bend_header(rng: Random, draft: Draft, known: Known) -> None:
     headers, draw = draft.headers, rng.random()
-    at = rng.randrange(2, len(headers)) if rng.random() < 0.9 else rng.randrange(len(headers))
+    at = rng.randrange(2 if rng.random() < 0.9 and len(headers) > 2 else 0, len(headers))
     name, told = headers[at]
     if draw < 0.2:
         headers.pop(at)
