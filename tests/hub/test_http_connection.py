@@ -136,6 +136,19 @@ def test_no_bytes_make_it_fail_or_answer_twice(noise: bytes, tail: bytes, cut: i
     assert b"Internal Server Error" not in written
 
 
+def test_a_length_of_thousands_of_digits_is_refused_also_behind_a_head_that_is_known() -> None:
+    async def run() -> tuple[bytes, bool]:
+        connection, wire = connected()
+        connection.data_received(request(b"one"))
+        await settled(wire)
+        connection.data_received(HEAD.replace(b"%d", b"9" * 5000) + b"two")
+        return await settled(wire), wire.closed
+
+    written, closed = asyncio.run(run())
+    assert written.endswith(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    assert closed
+
+
 @pytest.mark.parametrize(
     ("data", "told"),
     [
