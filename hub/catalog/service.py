@@ -410,7 +410,9 @@ class Catalog:
         Raises `NotFound`.
         """
         row = self._known(name)
-        if (row.state, row.reason) == (state, reason):
+        # A server that is down stays so in whatever words: looks and pings name it differently, and taking turns they
+        # would make a change of the catalog, and a record, out of every check.
+        if (row.state, row.reason) == (state, reason) or row.state == state == "down":
             return False
         await self._commit(store.Edit(observed=store.Observed(name, row.declared, now(), state, reason)))
         return True

@@ -124,6 +124,9 @@ async def test_what_callers_found_of_a_server_is_noted_once(on: Stage) -> None:
     await on.catalog.add(ADMIN, ServerSpec(name="time", url=OLD))
     assert await on.catalog.mark("time", "down", "It hung up.")
     assert not await on.catalog.mark("time", "down", "It hung up.")
+    revision = on.catalog.revision
+    assert not await on.catalog.mark("time", "down", "Another check says it in other words.")
+    assert on.catalog.revision == revision
     shown = on.catalog.show("time")
     assert (shown["state"], shown["reason"], listed(on)) == ("down", "It hung up.", ["now"])
     assert (await on.catalog.refresh(THE_HUB, "time"))["state"] == "ready"
