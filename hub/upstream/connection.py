@@ -127,6 +127,8 @@ class Upstream:
                     self.breaker.abandoned()
                     raise
                 except UpstreamError as error:
+                    if isinstance(error, OutcomeUnknown):
+                        self.origin.distrust_idle()
                     told = self._told(error, bounds)
                     self.met(told)
                     if not isinstance(error, UpstreamDown) or not self._may_be_restarting():

@@ -449,6 +449,11 @@ class Origin:
         """How many connections wait for their next exchange."""
         return len(self._idle)
 
+    def distrust_idle(self) -> None:
+        """Close the idle connections: where one broke, the others may be dead without its having been noticed yet."""
+        while self._idle:
+            self._idle.pop().abort()
+
     def give_back(self, connection: Connection) -> None:
         """A connection whose exchange is over."""
         if self._closed or len(self._idle) >= IDLE_CONNECTIONS:
