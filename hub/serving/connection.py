@@ -58,6 +58,8 @@ class _Known:
     before: bytes
     after: bytes
     scope: dict[str, Any]
+    length_at: int
+    """Where that `content-length` stands among the headers of the scope."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -149,7 +151,10 @@ class HttpConnection(asyncio.Protocol):
         if len(data) - start != int(length):
             return False
         self._unknown = 0
-        exchange = Exchange(self, known.scope.copy(), True)
+        scope = known.scope.copy()
+        headers = scope["headers"] = known.scope["headers"].copy()
+        headers[known.length_at] = (b"content-length", length)
+        exchange = Exchange(self, scope, True)
         exchange.take(data[start:])
         exchange.more = False
         self._serve(exchange)
@@ -172,7 +177,8 @@ class HttpConnection(asyncio.Protocol):
         for own in ("principal", "ui_session"):
             scope.pop(own, None)
         exchange.scope["memo"] = scope["memo"] = {}
-        self._known = _Known(head[:at], head[at + len(length) :] + b"\r\n\r\n", scope)
+        length_at = next(place for place, pair in enumerate(scope["headers"]) if pair[0] == b"content-length")
+        self._known = _Known(head[:at], head[at + len(length) :] + b"\r\n\r\n", scope, length_at)
 
     def eof_received(self) -> bool:
         """Called by the loop: a caller that will send no more is gone."""

@@ -136,6 +136,24 @@ def test_no_bytes_make_it_fail_or_answer_twice(noise: bytes, tail: bytes, cut: i
     assert b"Internal Server Error" not in written
 
 
+def test_a_head_that_comes_again_tells_the_app_the_length_of_its_own_body() -> None:
+    async def lengths(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await body_of(receive)
+        told = b"%b of %d;" % (dict(scope["headers"])[b"content-length"], len(body))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(told))]})
+        await send({"type": "http.response.body", "body": told})
+
+    async def run() -> bytes:
+        connection, wire = connected(lengths)
+        for body in (b"one", b"seventeen", b"x"):
+            connection.data_received(request(body))
+            await settled(wire)
+        return wire.written
+
+    written = asyncio.run(run())
+    assert all(told in written for told in (b"3 of 3;", b"9 of 9;", b"1 of 1;"))
+
+
 def test_a_length_of_thousands_of_digits_is_refused_also_behind_a_head_that_is_known() -> None:
     async def run() -> tuple[bytes, bool]:
         connection, wire = connected()
