@@ -15,6 +15,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from hub.gateway import bridge
 from hub.gateway.seals import Seals
 from hub.upstream.address import Address
+from hub.upstream.modern_http import META
 from tests.support.everything import Everything
 from tests.support.hub import MODERN, RunningHub, events, modern_headers, modern_message
 from tests.support.legacy import CALL, STREAM, event, legacy
@@ -168,6 +169,9 @@ async def test_progress_over_the_old_transport_reaches_its_own_call_only(running
         assert await asyncio.gather(called_within(30), called_within(40)) == [[30, 31, 32], [40, 41, 42]]
 
 
+KNOWS_TASKS: dict[str, Any] = {META + "clientCapabilities": {"extensions": {META + "tasks": {}}}}
+
+
 async def behind_a_socket(running: RunningHub, folder: Path, only: Any) -> Recorded:
     """A server of the runner's: reached over a local socket."""
     recorded = Recorded(Everything("child").app(), only)
@@ -214,8 +218,10 @@ async def test_a_child_learns_whose_every_request_is(
                 while not any(one.message.get("id") == "follow" for one in recorded.seen):
                     await asyncio.sleep(0.01)
             sealed = sealed_task(running)
-            headers = {"mcp-name": sealed}
-            assert "error" in events(await running.modern("tasks/get", {"taskId": sealed}, headers=headers))[-1]
+            asked = await running.modern(
+                "tasks/get", {"taskId": sealed}, headers={"mcp-name": sealed}, meta=KNOWS_TASKS
+            )
+            assert "error" in events(asked)[-1]
             assert recorded.asked("tasks/get")
         # What the hub watches for its own ends is nobody's.
         session = recorded.asked("tools/call")[0].headers.get("mcp-session-id")
