@@ -1,8 +1,9 @@
 """Recall@5 and time of tool search on every set, beside plain BM25, plain embeddings and their plain fusion.
 
-    ENTREPOT_TEST_DATA=.../data python -m benchmarks.search [--set bfcl] [--cache FOLDER] [--time-only]
+    OPENBLAS_NUM_THREADS=1 ENTREPOT_TEST_DATA=.../data python -m benchmarks.search [--set bfcl] [--cache FOLDER]
 
 The index and the models are the hub's own; only the socket between the hub and its embedding engine is left out.
+The hub's workers have that one thread too.
 """
 
 from __future__ import annotations

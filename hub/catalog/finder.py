@@ -16,7 +16,7 @@ import anyio.to_thread
 from hub.catalog import search
 from hub.catalog.publisher import Snapshots
 from hub.catalog.search import TRUST_FLOOR, Asked, Index, Rows
-from hub.catalog.snapshot import Snapshot, Target
+from hub.catalog.snapshot import Era, Snapshot, Target
 from hub.catalog.vectors import MODELS, Vectors
 from hub.errors import HubError, Unavailable
 
@@ -33,6 +33,8 @@ CATCH_UP_SECONDS = 2.0
 
 RETRY_SECONDS = 5.0
 """Between attempts to get vectors from an engine that failed; it may be starting."""
+
+ERAS: tuple[Era, Era] = ("modern", "legacy")
 
 INLINE = 1_000
 """Tools that are ranked on the spot; more are ranked in a thread."""
@@ -116,8 +118,10 @@ class Finder:
 
     async def _build(self) -> None:
         snapshot = self._snapshots.current
-        every = snapshot.views[""].listed
-        targets = (*every.get(("modern", "tool"), ()), *every.get(("legacy", "tool"), ()))
+        # Versions that are tried out too: one index serves every variant of the snapshot.
+        tried = [one.parts[""].listed for one in snapshot.canaries.values() if "" in one.parts]
+        every = (snapshot.views[""].listed, *tried)
+        targets = tuple(one for listed in every for era in ERAS for one in listed.get((era, "tool"), ()))
         index = self._index
         if index is None or targets != self._indexed:
             fresh = await anyio.to_thread.run_sync(search.build, targets)
@@ -158,7 +162,7 @@ class Finder:
 
     async def _ready(self, snapshot: Snapshot) -> Index:
         self._wanted.set()
-        if self._index is None or self._of is not snapshot:
+        if self._index is None or self._of is not snapshot.origin:
             patience = BUILD_SECONDS if self._index is None else CATCH_UP_SECONDS
             try:
                 async with asyncio.timeout(patience), self._built:
@@ -172,7 +176,7 @@ class Finder:
     def _rows(
         self, index: Index, snapshot: Snapshot, of: tuple[object, ...], visible: Callable[[], Sequence[Target]]
     ) -> tuple[Rows, list[Target]]:
-        key = (snapshot.revision, *of)
+        key = (snapshot.revision, snapshot.variant, *of)
         kept = self._kept.get(key)
         if kept is None:
             if len(self._kept) >= MOST_KEPT:

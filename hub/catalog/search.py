@@ -1,14 +1,16 @@
 """Ranks tools by what is asked for: words and pieces of words (BM25 over fields), and meaning (vectors), added up.
 
+Words count by the share of the question that they cover, rare words more: one chance word of eight says little, all
+eight say much, however the other tools fare. Vectors count by their cosine, and by how far they are trusted
+(`Asked.trust`); without any, the words alone decide.
 Pure but for its arrays: an `Index` is built whole from definitions, never changed, and asked about a set of rows
-that admission has chosen *before*. Rarity of words and the spread of scores are taken over those rows only, so that
-nothing withheld has a say in what is found. Vectors are weighted by how far they can be trusted (`Meaning.trust`);
-without any, the words alone decide.
+that admission has chosen *before*. How rare a word is, is counted over those rows only.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,20 +26,28 @@ from hub.catalog.snapshot import Target
 Floats = NDArray[np.float32]
 Rows = NDArray[np.intp]
 
-K1, B = 1.2, 0.5
+K1, B = 1.2, 0.75
 """How soon a repeated word stops counting, and how much a long text is discounted (BM25)."""
 
 FIELDS = (1.5, 1.0, 0.8, 0.3)
 """Weight of the name, the description, the parameters' names and descriptions, and every other text of the schema."""
 
-MEANING = 4.0
-"""Weight of fully trusted vectors beside words and pieces, one each. Any from 3 to 4 does as well on five sets."""
+MEANING = 0.65
+"""What a cosine of one by fully trusted vectors is worth, beside a question whose every word is there.
+
+0.5 favours questions that name things (bfcl), 0.7 those that describe them; `benchmarks/SEARCH.md` tells how this and
+the two below were chosen, and what they give on sets that had no part in it.
+"""
 
 NAME = 0.5
 """Weight of a name's own vector beside its tool's, where names are made of words (`Index.wordy`)."""
 
-FEEDBACK = 0.3
-"""How far the question is moved towards the best find before the vectors are asked again."""
+FEEDBACK, FARTHEST = 2.0, 0.5
+"""How far the question is moved towards the best find before the vectors are asked again: the square of the share of
+the question that its words cover, so many times, and at most so far. A find by a chance word does not lead astray."""
+
+CANDIDATES = 100
+"""The best finds that are compared with the moved question, at least; with forty, every set comes out the same."""
 
 SURE = 0.75
 """The share of the probes from which vectors have their whole weight: the probes are harder than questions are."""
@@ -85,6 +95,10 @@ class Asked:
     trust: float
 
 
+NOWHERE = (np.array([], dtype=np.int32), np.array([], dtype=np.float32))
+"""The postings of a term that no tool has."""
+
+
 class Terms:
     """Postings of one kind of term: for each, the rows that have it and what it is worth there."""
 
@@ -112,19 +126,21 @@ class Terms:
             for term, found in rows.items()
         }
 
-    def score(self, query: Mapping[str, int], visible: NDArray[np.bool_] | None, of: int) -> Floats:
-        """The worth of every row for a question; rarity is counted over the `of` visible rows."""
+    def covered(self, query: Mapping[str, int], visible: NDArray[np.bool_] | None, of: int) -> Floats:
+        """The share of a question that every row covers, from 0 to 1; rarity is counted over the `of` visible rows.
+
+        A term that no visible row has counts as the rarest: what nobody offers is part of what was asked.
+        """
         scores = np.zeros(self.size, dtype=np.float32)
+        most = 0.0
         for term, times in query.items():
-            found = self._postings.get(term)
-            if found is None:
-                continue
-            rows, worth = found
+            rows, worth = self._postings.get(term, NOWHERE)
             frequency = len(rows) if visible is None else int(np.count_nonzero(visible[rows]))
+            rarity = math.log1p((of - frequency + 0.5) / (frequency + 0.5)) * times * (K1 + 1) / (times + K1)
+            most += rarity * (K1 + 1)
             if frequency:
-                rarity = float(np.log1p((of - frequency + 0.5) / (frequency + 0.5)))
-                scores[rows] += worth * (rarity * times * (K1 + 1) / (times + K1))
-        return scores
+                scores[rows] += worth * rarity
+        return scores / np.float32(most) if most else scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +148,9 @@ class Index:
     """All tools of a snapshot, ready to be asked."""
 
     documents: tuple[Document, ...]
-    row: Mapping[tuple[str, str], int]
+    row: Mapping[tuple[str, str, str], int]
+    """By server, name and digest, for a version that is tried out has tools of the same names; and by an empty digest
+    the first of each name."""
     terms: Terms
     pieces: Terms
     wordy: float
@@ -141,8 +159,13 @@ class Index:
 
     def rows(self, targets: Sequence[Target]) -> tuple[Rows, list[Target]]:
         """The rows of these tools, and the tools that have one."""
-        held = [one for one in targets if (one.server, one.name) in self.row]
-        return np.array([self.row[one.server, one.name] for one in held], dtype=np.intp), held
+        found = [(self._row(one), one) for one in targets]
+        held = [(row, one) for row, one in found if row is not None]
+        return np.array([row for row, _ in held], dtype=np.intp), [one for _, one in held]
+
+    def _row(self, target: Target) -> int | None:
+        exact = self.row.get((target.server, target.name, target.digest))
+        return self.row.get((target.server, target.name, "")) if exact is None else exact
 
     def rank(self, query: str, rows: Rows, limit: int, asked: Asked | None = None) -> list[int]:
         """The best places within `rows`, best first; those that have nothing in common with the question are left out.
@@ -151,43 +174,46 @@ class Index:
         """
         if not len(rows):
             return []
-        plain, cut = self.by_words(query, rows)
-        score = _standard(plain) + _standard(cut)
-        touched = (plain > 0) | (cut > 0)
-        if asked is not None and asked.trust >= TRUST_FLOOR:
-            weight = MEANING * min(asked.trust / SURE, 1.0)
-            known = asked.meaning.known[rows]
-            matrix = asked.meaning.matrix
-            near = _near(matrix, rows, asked.vector)
-            best = int(np.argmax(score + weight * _standard(near, known)))
-            moved = _unit(asked.vector + FEEDBACK * _unit(matrix[rows[best]]))
-            score = score + weight * _standard(_near(matrix, rows, moved), known)
-            touched = touched | known
-        order = np.argsort(-score, kind="stable")
-        return [int(place) for place in order[: limit * 2] if touched[place]][:limit]
+        covered = self.by_words(query, rows)
+        if asked is None or asked.trust < TRUST_FLOOR or not asked.meaning.known[rows].any():
+            return [int(place) for place in _first(covered, limit) if covered[place] > 0]
+        weight = np.float32(MEANING * min(asked.trust / SURE, 1.0))
+        matrix, known = asked.meaning.matrix, asked.meaning.known[rows]
+        near = _near(matrix, rows, asked.vector)
+        # A tool without a vector yet is as near as the mean: neither helped nor hindered.
+        middle = np.float32(near[known].mean())
+        score = covered + weight * np.where(known, near, middle)
+        score[~known & (covered <= 0)] = -np.inf
+        finds = _first(score, max(CANDIDATES, limit))
+        moved = min(FEEDBACK * float(covered[finds[0]]) ** 2, FARTHEST)
+        again = matrix[rows[finds]] @ _unit(asked.vector + moved * matrix[rows[finds[0]]])
+        final = covered[finds] + weight * np.where(known[finds], again, middle)
+        order = np.argsort(-final, kind="stable")
+        return [int(finds[place]) for place in order if score[finds[place]] > -np.inf][:limit]
 
     def by_words(self, query: str, rows: Rows) -> Floats:
-        """The scores by words and by pieces, of each of `rows`."""
+        """The share of the question that each of `rows` covers, the mean of whole words and of pieces."""
         visible: NDArray[np.bool_] | None = None
         if len(rows) != len(self.documents):
             visible = np.zeros(len(self.documents), dtype=np.bool_)
             visible[rows] = True
         plain, cut = words.counted(query)
-        return np.stack(
-            (self.terms.score(plain, visible, len(rows))[rows], self.pieces.score(cut, visible, len(rows))[rows])
-        )
+        of = len(rows)
+        both = self.terms.covered(plain, visible, of) + self.pieces.covered(cut, visible, of)
+        return both[rows] / np.float32(2)
 
 
 def build(targets: Sequence[Target]) -> Index:
-    """The index of these tools, without vectors. Of a tool that is there twice, the first counts."""
+    """The index of these tools, without vectors. A definition that is there twice counts once."""
     documents: list[Document] = []
     counts: list[list[tuple[Counter[str], Counter[str]]]] = []
-    row: dict[tuple[str, str], int] = {}
+    row: dict[tuple[str, str, str], int] = {}
     for target in targets:
-        key = (target.server, target.name)
+        key = (target.server, target.name, target.digest)
         if key in row:
             continue
         row[key] = len(documents)
+        row.setdefault((target.server, target.name, ""), len(documents))
         document, fields = read(target)
         documents.append(document)
         counts.append([words.counted(text) for text in fields])
@@ -236,14 +262,13 @@ def _near(matrix: Floats, rows: Rows, vector: Floats) -> Floats:
     return (matrix @ vector)[rows] if len(rows) * 2 >= len(matrix) else matrix[rows] @ vector
 
 
-def _standard(scores: Floats, known: NDArray[np.bool_] | None = None) -> Floats:
-    """Scores in units of their own spread, so that those of different arms can be added; unknown ones at the mean."""
-    if known is None or bool(known.all()):
-        return (scores - scores.mean()) / (scores.std() + 1e-9)
-    if not bool(known.any()):
-        return np.zeros_like(scores)
-    held = scores[known]
-    return np.where(known, (scores - held.mean()) / (held.std() + 1e-9), 0).astype(np.float32)
+def _first(scores: NDArray[np.floating[Any]], most: int) -> Rows:
+    """The places of the best scores, best first, those of equal score in their order."""
+    if len(scores) <= most:
+        return np.argsort(-scores, kind="stable")
+    # All that are as good as the last one: a partition alone would choose among equals by chance.
+    places = np.flatnonzero(scores >= np.partition(scores, len(scores) - most)[len(scores) - most])
+    return places[np.argsort(-scores[places], kind="stable")][:most]
 
 
 def _unit(vector: NDArray[Any]) -> Floats:

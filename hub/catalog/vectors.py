@@ -174,4 +174,6 @@ def meaning(index: Index, model: str, found: dict[str, NDArray[np.float16]]) -> 
         pair = found.get(one.digest)
         if pair is not None:
             matrix[row] = pair[0].astype(np.float32) + NAME * index.wordy * pair[1].astype(np.float32)
+    # To length one again, or a tool whose name says something else than its text would be far from everything.
+    matrix /= np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-9)
     return Meaning(model, matrix, known)

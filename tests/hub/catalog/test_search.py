@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,29 @@ def test_what_is_withheld_has_no_say_in_what_is_found() -> None:
         assert in_whole == part.rank(question, part.rows(some)[0], 5)
 
 
+def test_one_chance_word_of_many_does_not_outweigh_meaning() -> None:
+    index = search.build(TOOLS)
+    rows, _ = index.rows(TOOLS)
+    # The question shares `text` with one tool and means another.
+    near = np.array([0.1, 0.6, 0.1, 0.1, 0.1], dtype=np.float32)
+    matrix = np.stack((near, np.sqrt(1 - near**2)), axis=1)
+    meant = Asked(Meaning("m", matrix, np.ones(5, dtype=np.bool_)), np.array([1, 0], dtype=np.float32), 1.0)
+    assert index.rank("wipe this text so that nobody ever recovers anything", rows, 1, meant) == [1]
+    assert index.rank("read text file", rows, 1, meant) == [0]
+
+
+def test_two_definitions_of_one_name_are_ranked_each_by_its_own_words() -> None:
+    old = replace(tool("send", "Sends a letter."), digest="1")
+    new = replace(tool("send", "Sends a parcel."), digest="2")
+    index = search.build((old, *TOOLS, new))
+    for version, other in ((old, "parcel"), (new, "letter")):
+        rows, held = index.rows((version, *TOOLS))
+        assert held[0] is version
+        assert index.rank(other, rows, 5) == []
+    # One that the index does not know yet is found by what its name stood for.
+    assert index.rows((replace(new, digest="3"),))[0].tolist() == [0]
+
+
 def test_a_tool_without_a_vector_is_neither_helped_nor_hindered() -> None:
     index = search.build(TOOLS)
     rows, _ = index.rows(TOOLS)
@@ -104,7 +128,9 @@ def test_no_text_is_too_strange(text: str) -> None:
 
 
 @needs_data
-@pytest.mark.parametrize(("name", "bound"), [("bfcl", 85.5), ("metatool", 62.5), ("apibank", 60.0)])
+@pytest.mark.parametrize(
+    ("name", "bound"), [("bfcl", 85.5), ("metatool", 62.0), ("apibank", 60.0), ("gorilla_huggingface", 30.5)]
+)
 def test_recall_by_words_alone_stays_where_it_was(name: str, bound: float) -> None:
     tools = public(Path(str(DATA)), name)
     index = search.build(tools.targets)

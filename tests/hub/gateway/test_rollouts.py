@@ -142,6 +142,26 @@ async def test_a_canarys_own_tools_rename_nobody_elses(stage: Stage) -> None:
     assert "search__test_added_tool" not in await stage.listed()
 
 
+async def test_each_side_finds_its_own_tools_in_one_index(stage: Stage) -> None:
+    await stage.canary(when={"x-canary": "yes"})
+    finder = stage.hub.hub.finder
+
+    async def found(**more: Any) -> set[str]:
+        params = {"name": "find_tools", "arguments": {"query": "comes and goes", "limit": 20}}
+        message = events(await stage.hub.modern("tools/call", params, path="/mcp?mode=search", **more))[-1]
+        return {one["name"] for one in message["result"]["structuredContent"]["tools"]}
+
+    assert "test_added_tool" not in await found()
+    assert finder.index is not None
+    read = finder.index.documents
+    assert "test_added_tool" in await found(headers={"x-canary": "yes"})
+    assert "test_added_tool" not in await found()
+    # Vectors may have come meanwhile, but nothing was read anew.
+    assert finder.index.documents is read
+    await stage.hub.hub.rollouts.roll_back(LOCAL_ADMINISTRATOR, "search")
+    assert "test_added_tool" not in await found(headers={"x-canary": "yes"})
+
+
 async def test_a_failing_version_is_rolled_back_by_itself_and_everybody_is_told_why(stage: Stage) -> None:
     await stage.canary(when={"x-canary": "yes"}, bounds={"calls": 10, "error_rate": 20})
     stage.two.failing = True
