@@ -14,17 +14,24 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from hub.catalog import words
 from hub.catalog.snapshot import Target
+from hub.deferred import Deferred
 
-Floats = NDArray[np.float32]
-Rows = NDArray[np.intp]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+    Rows = NDArray[np.intp]
+else:
+    # 16 MB of an idle worker, which may never be asked to find a tool.
+    np = Deferred("numpy")
+    Floats = Rows = Any
 
 K1, B = 1.2, 0.75
 """How soon a repeated word stops counting, and how much a long text is discounted (BM25)."""
@@ -95,10 +102,6 @@ class Asked:
     trust: float
 
 
-NOWHERE = (np.array([], dtype=np.int32), np.array([], dtype=np.float32))
-"""The postings of a term that no tool has."""
-
-
 class Terms:
     """Postings of one kind of term: for each, the rows that have it and what it is worth there."""
 
@@ -132,9 +135,10 @@ class Terms:
         A term that no visible row has counts as the rarest: what nobody offers is part of what was asked.
         """
         scores = np.zeros(self.size, dtype=np.float32)
+        nowhere = (np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
         most = 0.0
         for term, times in query.items():
-            rows, worth = self._postings.get(term, NOWHERE)
+            rows, worth = self._postings.get(term, nowhere)
             frequency = len(rows) if visible is None else int(np.count_nonzero(visible[rows]))
             rarity = math.log1p((of - frequency + 0.5) / (frequency + 0.5)) * times * (K1 + 1) / (times + K1)
             most += rarity * (K1 + 1)

@@ -9,12 +9,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 from sqlalchemy import insert
 from sqlmodel import col, select
 
@@ -23,9 +21,16 @@ from hub.catalog.probes import PROBES
 from hub.catalog.search import NAME, Document, Floats, Index, Meaning
 from hub.catalog.words import is_dense
 from hub.db.engine import Database
+from hub.deferred import Deferred
 from hub.errors import UpstreamError
 from hub.upstream.address import Address
 from hub.upstream.http1 import Bounds, Origin
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Deferred("numpy")
 
 ENGINE = "http://runner/s/local-embedder/v1/embeddings"
 MODELS = ("use-multilingual", "minilm-l6")

@@ -80,15 +80,16 @@ def _bring_tables_forward(settings: Settings, parts: Sequence[Part]) -> None:
 async def _serve(settings: Settings, parts: Sequence[Part], worker: int, listener: socket.socket) -> None:
     hub = Hub(settings, parts, worker)
     async with hub.running():
+        # Before anything shows that this worker is there: whoever sees it may tell it to stop.
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(one, stop.set)
         servers = [(_server(hub.app), listener), (_server(hub.internal), _local(settings, f"worker-{worker}.sock"))]
         if worker == 0:
             servers.append((_server(hub.local), _local(settings, settings.admin_socket.name)))
         # A change that was announced between our loading and our listening reached nobody.
         await hub.reload()
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for one in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(one, stop.set)
         spare_collector()
         log.info("worker %d serves %s", worker, settings.url)
         tasks = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers]
