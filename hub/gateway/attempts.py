@@ -1,4 +1,4 @@
-"""Around the relay: a place among the server's calls, the total deadline, and at most one replay.
+"""Around the relay: a place among the server's calls, the total deadline, and a few replays at most.
 
 A call is sent again only when the first time cannot have had an effect: nothing was sent, or repeating it is harmless
 by what the server declares of the tool or by the caller's own idempotency key. Everything else that broke off is
@@ -19,6 +19,9 @@ from hub.upstream.pool import Pool
 
 IDEMPOTENCY_KEYS = frozenset({"dev.entrepot/idempotencyKey", "idempotencyKey"})
 """Members of a call's `_meta` by which its caller says that its server takes the call once only."""
+
+PAUSES = (0.1, 0.4)
+"""Seconds before a harmless call that broke off twice, and three times, is sent once more: a server that restarts."""
 
 MOST_SHOWN = 3
 """Tools that are named as a way to find out what became of a call."""
@@ -55,6 +58,14 @@ class Attempts:
         place = lanes.enter() or await lanes.wait()
         place.began = first.began
         try:
+            for pause in PAUSES:
+                try:
+                    return await self._relay.send(call, server, target, emit)
+                except OutcomeUnknown as error:
+                    if not harmless(call.meta, target):
+                        raise
+                    call.note = f"sent again after: {error.message}"
+                await asyncio.sleep(pause)
             return await self._relay.send(call, server, target, emit)
         except UpstreamError as error:
             raise _explained(error, call, target) from error

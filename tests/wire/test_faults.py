@@ -202,11 +202,22 @@ async def test_an_idempotency_key_lets_a_write_be_sent_again(tmp_path: Path) -> 
         assert web.ledger.entries("write") == ["k", "k"], "the server is the one that knows the key"
 
 
-async def test_a_tool_that_may_be_repeated_is_sent_again_once_only(tmp_path: Path) -> None:
+async def test_a_tool_that_may_be_repeated_is_sent_again_a_few_times_only(tmp_path: Path) -> None:
     async with behind(tmp_path, era="modern") as (running, proxy, web):
         proxy.arm("reset before the answer", is_call)
         assert await called(running, "put", "k") == "unknown"
-        assert web.ledger.entries("put") == ["k", "k"]
+        assert web.ledger.entries("put") == ["k"] * 4
+
+
+async def test_a_server_that_breaks_twice_is_not_noticed_by_who_may_repeat_and_gets_no_write_twice(
+    tmp_path: Path,
+) -> None:
+    async with behind(tmp_path, era="modern") as (running, proxy, web):
+        proxy.arm("reset before the answer", is_call, 2)
+        assert await called(running, "put", "k") == "answered"
+        proxy.arm("reset before the answer", is_call, 2)
+        assert await called(running, "write", "w") == "unknown"
+        assert web.ledger.entries("write") == ["w"]
 
 
 async def test_a_restarted_server_works_on_the_next_call_with_nobody_doing_anything(tmp_path: Path) -> None:
