@@ -118,8 +118,9 @@ class HttpConnection(asyncio.Protocol):
         """Called by the loop."""
         if self._last:
             return
-        fresh = self._reading is None and not self._in_head
-        if fresh and self._serving is None and self._known is not None and self._comes_again(data, self._known):
+        # Only then do these bytes and the exchange that they begin belong together.
+        alone = self._reading is None and not self._in_head and self._serving is None
+        if alone and self._known is not None and self._comes_again(data, self._known):
             return
         if self._reading is None:
             if not self._in_head:
@@ -134,7 +135,7 @@ class HttpConnection(asyncio.Protocol):
             return
         if self._in_head and self._head_bytes > MOST_HEAD_BYTES:
             self._refuse(431)
-        elif fresh and self._serving is not None:
+        elif alone and self._serving is not None:
             self._learn(data, self._serving)
 
     def _comes_again(self, data: bytes, known: _Known) -> bool:

@@ -136,6 +136,25 @@ def test_no_bytes_make_it_fail_or_answer_twice(noise: bytes, tail: bytes, cut: i
     assert b"Internal Server Error" not in written
 
 
+def test_a_head_that_came_while_another_request_was_served_is_never_taken_for_that_one() -> None:
+    other = HEAD.replace(b"x-more", b"x-other")
+
+    async def run() -> bytes:
+        connection, wire = connected()
+        connection.data_received(request(b"one"))
+        connection.data_received(request(b"two", other))
+        await settled(wire)
+        connection.data_received(request(b"three", other))
+        return await settled(wire)
+
+    told = [line for line in asyncio.run(run()).split(b"\r\n") if line.startswith(b"POST")]
+    assert [line.partition(b"HTTP")[0] for line in told] == [
+        b"POST /mcp [host,content-length,x-more] one",
+        b"POST /mcp [host,content-length,x-other] two",
+        b"POST /mcp [host,content-length,x-other] three",
+    ]
+
+
 def test_a_head_that_comes_again_tells_the_app_the_length_of_its_own_body() -> None:
     async def lengths(scope: Scope, receive: Receive, send: Send) -> None:
         body = await body_of(receive)
